@@ -1,0 +1,1 @@
+"""The process: HTTP in, Postgres out, signals and the ``durable`` command."""

@@ -1,0 +1,275 @@
+"""Environment variables → one frozen ``Settings``, read once when the process starts.
+
+Every setting is a ``DURABLE_*`` variable. The fields below are the only list of
+them: name, unit, default and meaning stand together, and ``describe()`` prints it.
+A value that can't be used is an error that names the variable and says what may
+stand there, before anything is started.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PREFIX: Final = "DURABLE_"
+VAR_PREFIX: Final = "DURABLE_VAR_"
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+_SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": 1024 * MIB}
+_SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
+_DSN_SCHEMES: Final = ("postgresql", "postgres")
+
+
+class SettingsError(Exception):
+    """A variable holds a value that can't be used; the text says which and why."""
+
+
+Parser = Callable[[str], Any]
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("a text that is not empty")
+    return value.strip()
+
+
+def _path(value: str) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _dsn(value: str) -> str:
+    wanted = "a URL such as postgresql://user:password@host:5432/database"
+    try:
+        parts = urlsplit(value.strip())
+        if parts.scheme not in _DSN_SCHEMES or parts.port == 0:
+            raise ValueError(wanted)
+    except ValueError:
+        raise ValueError(wanted) from None
+    return value.strip()
+
+
+def _seconds(least: float, most: float) -> Parser:
+    def parse(value: str) -> float:
+        wanted = f"seconds, from {least:g} to {most:g}"
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not least <= number <= most:  # also refuses "nan"
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def _count(least: int, most: int) -> Parser:
+    def parse(value: str) -> int:
+        wanted = f"a whole number from {least} to {most}"
+        try:
+            number = int(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not least <= number <= most:
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def _size(least: int, most: int) -> Parser:
+    def parse(value: str) -> int:
+        wanted = (
+            f"bytes from {least} to {most}, as a whole number or with KiB, MiB or GiB"
+        )
+        match = _SIZE.fullmatch(value.strip())
+        unit = _SIZE_UNITS.get(match[2].lower()) if match else None
+        if match is None or unit is None:
+            raise ValueError(wanted)
+        number = int(match[1]) * unit
+        if not least <= number <= most:
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def _choice(*allowed: str) -> Parser:
+    def parse(value: str) -> str:
+        if value.strip().lower() not in allowed:
+            raise ValueError("one of " + ", ".join(allowed))
+        return value.strip().lower()
+
+    return parse
+
+
+def _setting(default: Any, parse: Parser, doc: str, *, dev: Any = None) -> Any:
+    """A field of ``Settings``; ``dev`` is the default of ``durable dev`` if other."""
+    return field(default=default, metadata={"parse": parse, "doc": doc, "dev": dev})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator may choose. The variable is DURABLE_ + the name in capitals."""
+
+    database_url: str | None = _setting(
+        None,
+        _dsn,
+        "Postgres 15-18 to use, as a URL, straight to the primary (no pooler). Unset: "
+        "`durable dev` starts the embedded one, `durable serve` refuses to start.",
+    )
+    host: str = _setting(
+        "127.0.0.1", _text, "Address to listen on; 0.0.0.0 is every interface."
+    )
+    port: int = _setting(8787, _count(0, 65535), "TCP port; 0 picks a free one.")
+    data_dir: Path = _setting(
+        Path(".durable"),
+        _path,
+        "Directory of the embedded Postgres, from the current directory.",
+    )
+    shards: int = _setting(
+        1024,
+        _count(1, 65536),
+        "Number of shards; fixed when the database is initialised.",
+    )
+    lanes: int = _setting(
+        1, _count(1, 4), "Connections that hold shard locks and commit, per node."
+    )
+    read_connections: int = _setting(
+        4, _count(1, 64), "Connections for reads, at most, per node."
+    )
+    sql_connections: int = _setting(
+        8, _count(1, 64), "Connections for agents' own SQL, at most, per node."
+    )
+    lease_seconds: float = _setting(
+        10.0,
+        _seconds(2, 600),
+        "T: Postgres ends the lane of a node that is silent for so long, in seconds.",
+        dev=60.0,
+    )
+    freshness_seconds: float = _setting(
+        0.3,
+        _seconds(0.05, 5),
+        "W: nothing leaves a node whose lane was last confirmed longer ago; seconds.",
+    )
+    idle_seconds: float = _setting(
+        10.0,
+        _seconds(0.05, 86400),
+        "An object that is idle for so long is evicted from memory, in seconds.",
+    )
+    start_timeout_seconds: float = _setting(
+        30.0, _seconds(0.1, 600), "`on_start` may take so long, in seconds."
+    )
+    drain_seconds: float = _setting(
+        10.0,
+        _seconds(0, 600),
+        "After SIGTERM running handlers and streams may take so long, in seconds.",
+    )
+    max_body_bytes: int = _setting(
+        10 * MIB, _size(1, 1024 * MIB), "Largest body of an HTTP request, in bytes."
+    )
+    max_message_bytes: int = _setting(
+        32 * MIB, _size(1, 1024 * MIB), "Largest WebSocket message, in bytes."
+    )
+    socket_buffer_bytes: int = _setting(
+        4 * MIB,
+        _size(64 * KIB, 1024 * MIB),
+        "Bytes kept for a client that reads slowly; beyond, it is closed with 1013.",
+    )
+    max_sockets: int = _setting(
+        100_000, _count(1, 10_000_000), "WebSockets that one node holds, at most."
+    )
+    max_waiting: int = _setting(
+        1_000,
+        _count(1, 1_000_000),
+        "Invocations that may wait for one object; beyond, they are refused with 503.",
+    )
+    log_level: str = _setting(
+        "info", _choice("debug", "info", "warning", "error"), "Least level to log."
+    )
+    vars: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}),
+        metadata={"doc": "DURABLE_VAR_NAME=value becomes `self.env.NAME`."},
+    )
+
+    @classmethod
+    def from_environment(
+        cls, environ: Mapping[str, str], *, dev: bool = False
+    ) -> Settings:
+        """Reads the variables; ``dev`` chooses the defaults of ``durable dev``.
+
+        Raises:
+            SettingsError: a value can't be used, or no such setting exists.
+        """
+        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls)}
+        del known[PREFIX + "VARS"]
+        values: dict[str, Any] = {
+            f.name: f.metadata["dev"]
+            for f in known.values()
+            if dev and f.metadata["dev"] is not None
+        }
+        for name, text in environ.items():
+            if not name.startswith(PREFIX) or name.startswith(VAR_PREFIX):
+                continue
+            if name not in known:
+                raise SettingsError(_unknown(name, known))
+            values[known[name].name] = _parsed(name, text, known[name].metadata)
+        values["vars"] = MappingProxyType(_vars(environ))
+        settings = cls(**values)
+        if settings.freshness_seconds * 4 > settings.lease_seconds:
+            raise SettingsError(
+                "DURABLE_FRESHNESS_SECONDS must be at most a quarter of "
+                f"DURABLE_LEASE_SECONDS ({settings.lease_seconds:g})"
+            )
+        return settings
+
+
+def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
+    try:
+        return metadata["parse"](text)
+    except ValueError as error:
+        # The value of a DSN may hold a password: it is not repeated.
+        shown = "" if name.endswith("_URL") else f"{text!r} is not usable; "
+        raise SettingsError(f"{name}: {shown}it must be {error}") from None
+
+
+def _unknown(name: str, known: Mapping[str, object]) -> str:
+    import difflib  # only for the error
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{name}: there is no such setting{hint} (`durable settings` lists them)"
+
+
+def _vars(environ: Mapping[str, str]) -> dict[str, str]:
+    found = {
+        name.removeprefix(VAR_PREFIX): value
+        for name, value in environ.items()
+        if name.startswith(VAR_PREFIX)
+    }
+    for name in found:
+        if not name.isidentifier():
+            raise SettingsError(
+                f"{VAR_PREFIX}{name}: what follows {VAR_PREFIX} must be a Python name"
+            )
+    return found
+
+
+def describe() -> str:
+    """All settings as text: variable, default and meaning."""
+    lines: list[str] = []
+    for f in dataclasses.fields(Settings):
+        if f.name == "vars":
+            lines.append(f"{VAR_PREFIX}<NAME>\n    {f.metadata['doc']}")
+            continue
+        default = "unset" if f.default is None else f"{f.default}"
+        if f.metadata["dev"] is not None:
+            default += f"; {f.metadata['dev']} in `durable dev`"
+        lines.append(f"{PREFIX}{f.name.upper()}  ({default})\n    {f.metadata['doc']}")
+    return "\n".join(lines)
