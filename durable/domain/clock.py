@@ -1,0 +1,20 @@
+"""Time, as Python sees it. Due alarms are the database's to decide, never this clock's."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since some fixed moment; never goes back, runs on in a suspended host."""
+
+    def __call__(self) -> float: ...
+
+
+def _boottime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+# A suspended laptop or VM must find its lease stale: BOOTTIME where there is one.
+boottime: Clock = _boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic

@@ -1,0 +1,138 @@
+"""The seams: what a floor asks of one that it must not import. Nothing else is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from durable.domain.ids import DurableObjectId
+    from durable.domain.writes import Claim, ObjectRow, Slot, Stored, WriteSet
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one read brings of an object when it is activated.
+
+    ``rows`` are its first entries in (space, key) order; ``complete`` says that these
+    are all it has. ``exists`` is False for an object that never committed.
+    """
+
+    exists: bool
+    name: str | None
+    sql_schema: str | None
+    rows: dict[Slot, Stored]
+    complete: bool
+
+
+class Reader(Protocol):
+    """Reads an object's committed rows. Every call sees all acknowledged commits."""
+
+    async def load(self, shard: int, object_id: UUID) -> Loaded: ...
+
+    async def get(
+        self, shard: int, object_id: UUID, space: str, keys: Sequence[str]
+    ) -> dict[str, Stored]: ...
+
+    async def scan(
+        self, shard: int, object_id: UUID, space: str, key_range: KeyRange
+    ) -> dict[str, Stored]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRange:
+    """Keys in UTF-8 order: ``start`` inclusive, ``end`` exclusive; at most ``limit``."""
+
+    start: str = ""
+    end: str | None = None
+    reverse: bool = False
+    limit: int | None = None
+
+
+class Freshness(Protocol):
+    """Whether an effect may leave now: the lane heard from Postgres a moment ago."""
+
+    def is_fresh(self) -> bool: ...
+
+    def when_fresh(self, callback: Callable[[], None]) -> None: ...
+
+
+class Committable(Protocol):
+    """Something with a write set to commit: an activation, as its lane sees it."""
+
+    object_id: UUID
+    claim: Claim
+
+    def take_writes(self) -> WriteSet | None: ...
+
+    def committed(self) -> None: ...
+
+    def commit_failed(self, error: Exception) -> None: ...
+
+
+class CommitLog(Freshness, Protocol):
+    """Where an activation's commits go: the lane of its shard."""
+
+    def mark_dirty(self, source: Committable) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SqlTarget:
+    """Whose schema a statement runs in, and the proof of owning it."""
+
+    claim: Claim
+    object_id: UUID
+    row: ObjectRow
+    schema: str | None
+
+
+class SqlRunner(Protocol):
+    """Runs an agent's SQL in its own schema, off the lane."""
+
+    async def run(
+        self,
+        target: SqlTarget,
+        statement: Any,
+        params: Sequence[object],
+        writes: WriteSet | None,
+    ) -> Any: ...
+
+
+class SocketPort(Protocol):
+    """The front end's end of one client socket. Calls neither block nor raise."""
+
+    def send(self, frame: Frame) -> None: ...
+
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Frame:
+    """One message to client sockets; encoded for the wire once, for all of them.
+
+    ``coalesce`` frames carry the whole of something: a newer one makes an older one,
+    still unsent to a slow reader, superfluous.
+    """
+
+    __slots__ = ("coalesce", "payload", "text", "wire")
+
+    def __init__(
+        self, payload: bytes, *, text: bool = True, coalesce: bool = False
+    ) -> None:
+        self.payload = payload
+        self.text = text
+        self.coalesce = coalesce
+        self.wire: bytes | None = None
+
+
+class Invoker(Protocol):
+    """Delivers calls to whichever worker owns the object."""
+
+    async def fetch(
+        self, target: DurableObjectId, request: Any, props: Any
+    ) -> Any: ...
+
+    async def call(
+        self, target: DurableObjectId, method: str, payload: str, props: Any
+    ) -> str: ...

@@ -1,0 +1,68 @@
+"""What one commit of one object will write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+# A stored value: JSON text, or bytes. None in a write set means delete.
+Stored = str | bytes
+
+# One (space, key) of an object's storage. 'user' is the object's own space.
+Slot = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The proof of owning a shard: sent along with every write, checked in the commit."""
+
+    shard: int
+    epoch: int
+    claim_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """The row that a commit adds for an object that Postgres doesn't know yet."""
+
+    tag: int
+    name: str | None
+
+
+class WriteSet:
+    """The writes of one object since its last commit; the last write to a slot wins."""
+
+    __slots__ = ("bytes", "create", "rows", "wipe")
+
+    def __init__(self) -> None:
+        self.rows: dict[Slot, Stored | None] = {}
+        self.wipe = False
+        self.create: ObjectRow | None = None
+        self.bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.rows) or self.wipe
+
+    def put(self, slot: Slot, value: Stored) -> None:
+        """Write a value."""
+        self.bytes += len(value)
+        self.rows[slot] = value
+
+    def delete(self, slot: Slot) -> None:
+        """Delete a value."""
+        self.rows[slot] = None
+
+    def delete_all(self) -> None:
+        """Forget all before; everything stored goes, in every space."""
+        self.rows.clear()
+        self.wipe = True
+        self.create = None
+
+    def merge(self, later: WriteSet) -> None:
+        """Add the writes of a later set, as if they had been made here."""
+        if later.wipe:
+            self.delete_all()
+        self.rows.update(later.rows)
+        self.bytes += later.bytes
+        if later.create is not None:
+            self.create = later.create

@@ -1,0 +1,94 @@
+"""The input gate: who may enter an object now.
+
+While it is locked (a storage read or a critical section is in progress) no new event
+enters; events wait in order. An event that gets in runs up to its first suspension
+before the next one is let in, so that it can lock the gate again.
+A broken gate lets nobody in, ever: its activation is being reset.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class InputGate:
+    """Lets events into one activation, one after another, unless locked."""
+
+    __slots__ = ("_broken", "_handing_over", "_locks", "_waiters")
+
+    def __init__(self) -> None:
+        self._locks = 0
+        self._handing_over = False
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._broken: Exception | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an event that can't suspend may run right now."""
+        return not (self._locks or self._handing_over or self._waiters or self._broken)
+
+    @property
+    def waiting(self) -> int:
+        """How many events queue at the gate."""
+        return len(self._waiters)
+
+    async def enter(self) -> None:
+        """Wait for one's turn. The caller must go on without suspending in between.
+
+        Raises:
+            Exception: the one the gate was broken with.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if not (self._locks or self._handing_over or self._waiters):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiters:
+                self._waiters.remove(turn)
+            else:
+                self._turn_taken()
+            raise
+        self._turn_taken()
+        if self._broken is not None:
+            raise self._broken
+
+    def lock(self) -> None:
+        """Shut the gate; each lock needs its unlock."""
+        self._locks += 1
+
+    def unlock(self) -> None:
+        """Undo one lock; the last one lets the next event in."""
+        self._locks -= 1
+        self._let_next_in()
+
+    def break_(self, error: Exception) -> None:
+        """Refuse everybody from now on, those who wait included."""
+        if self._broken is not None:
+            return
+        self._broken = error
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                turn.set_exception(error)
+                turn.exception()
+
+    def _turn_taken(self) -> None:
+        self._handing_over = False
+        if self._waiters:
+            # After the event that just got in has run to its first suspension.
+            asyncio.get_running_loop().call_soon(self._let_next_in)
+
+    def _let_next_in(self) -> None:
+        if self._locks or self._handing_over:
+            return
+        while self._waiters:
+            turn = self._waiters.popleft()
+            if not turn.done():
+                self._handing_over = True
+                turn.set_result(None)
+                return
