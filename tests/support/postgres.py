@@ -1,0 +1,84 @@
+"""A real Postgres for tests: one server for the session, one database for each test.
+
+The server is the embedded one, so nothing has to be installed. Its databases are
+copies of a template that was migrated once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+from server.embedded_postgres import data_location, embedded_postgres
+from server.migrate import migrate
+
+SHARDS = 1024
+
+_TEMPLATE = "test_template"
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def project_directory() -> Iterator[Path]:
+    """A directory for a project that an ordinary user can enter.
+
+    Unlike pytest's ``tmp_path``: there, as root, the embedded Postgres would have to
+    keep its data elsewhere.
+    """
+    path = Path(tempfile.mkdtemp(prefix="durable-test-"))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(data_location(path / ".durable"), ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The embedded Postgres in a directory of its own; yields an administrator's URL.
+
+    ``test_template`` in it is migrated.
+    """
+    with project_directory() as project, asyncio.Runner() as runner:
+        running = embedded_postgres(project / ".durable")
+        dsn = runner.run(running.__aenter__())
+        try:
+            _execute(dsn, "CREATE DATABASE {}", _TEMPLATE)
+            migrate(_url(dsn, _TEMPLATE), SHARDS)
+            yield dsn
+        finally:
+            runner.run(running.__aexit__(None, None, None))
+
+
+@contextmanager
+def fresh_database(dsn: str, *, migrated: bool = True) -> Iterator[str]:
+    """A database of its own on the server; yields its URL, drops it afterwards."""
+    name = f"test_{next(_numbers)}"
+    if migrated:
+        _execute(dsn, "CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
+    else:
+        _execute(dsn, "CREATE DATABASE {}", name)
+    try:
+        yield _url(dsn, name)
+    finally:
+        _execute(dsn, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def _url(dsn: str, database: str) -> str:
+    return make_url(dsn).set(database=database).render_as_string(hide_password=False)
+
+
+def _execute(dsn: str, statement: str, *names: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        identifiers = [sql.Identifier(name) for name in names]
+        connection.execute(sql.SQL(statement).format(*identifiers))  # type: ignore[arg-type]
