@@ -9,6 +9,7 @@ stand there, before anything is started.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -205,10 +206,9 @@ class Settings:
         """Reads the variables; ``dev`` chooses the defaults of ``durable dev``.
 
         Raises:
-            SettingsError: a value can't be used, or no such setting exists.
+            SettingsError: a value can't be used.
         """
-        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls)}
-        del known[PREFIX + "VARS"]
+        known = _known()
         values: dict[str, Any] = {
             f.name: f.metadata["dev"]
             for f in known.values()
@@ -218,7 +218,7 @@ class Settings:
             if not name.startswith(PREFIX) or name.startswith(VAR_PREFIX):
                 continue
             if name not in known:
-                raise SettingsError(_unknown(name, known))
+                continue  # see unknown_settings
             values[known[name].name] = _parsed(name, text, known[name].metadata)
         values["vars"] = MappingProxyType(_vars(environ))
         settings = cls(**values)
@@ -239,12 +239,26 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
         raise SettingsError(f"{name}: {shown}it must be {error}") from None
 
 
-def _unknown(name: str, known: Mapping[str, object]) -> str:
-    import difflib  # only for the error
+def _known() -> dict[str, dataclasses.Field[Any]]:
+    fields = dataclasses.fields(Settings)
+    return {PREFIX + f.name.upper(): f for f in fields if f.name != "vars"}
 
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{name}: there is no such setting{hint} (`durable settings` lists them)"
+
+def unknown_settings(environ: Mapping[str, str]) -> list[str]:
+    """A warning for each DURABLE_* variable that sets nothing.
+
+    No error: in a rolling upgrade the older version meets the newer one's settings.
+    """
+    known = _known()
+    warnings: list[str] = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            if name.startswith(VAR_PREFIX):
+                continue
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} is no setting of this version{hint}")
+    return warnings
 
 
 def _vars(environ: Mapping[str, str]) -> dict[str, str]:

@@ -81,4 +81,4 @@ def _url(dsn: str, database: str) -> str:
 def _execute(dsn: str, statement: str, *names: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         identifiers = [sql.Identifier(name) for name in names]
-        connection.execute(sql.SQL(statement).format(*identifiers))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(*identifiers))
