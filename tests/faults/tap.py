@@ -1,0 +1,258 @@
+"""A TCP tap between a node and Postgres: it knows when a commit is in flight.
+
+It forwards bytes unchanged and reads along. A commit is *in flight* from the moment
+its last byte was handed to Postgres' socket until the answer (``ReadyForQuery``) is
+handed to the node's. Because the tap runs on the event loop of the test, a callback
+that kills the node at such a moment can't be overtaken by the answer: whether a kill
+hit a commit is known exactly, from outside of the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+COMMIT_CALL = "durable.commit_"
+NEGOTIATIONS = (80877103, 80877104)  # SSLRequest, GSSENCRequest: answered by one byte
+
+
+def is_commit(statement: str) -> bool:
+    """Whether a statement makes an object's writes durable."""
+    text = statement.strip().lower()
+    return COMMIT_CALL in text or text == "commit"
+
+
+@dataclass(slots=True)
+class FrontendReader:
+    """Reads what a client sends; ``requests`` counts what awaits ReadyForQuery.
+
+    Each entry of ``requests`` says whether that request commits.
+    """
+
+    requests: deque[bool] = field(default_factory=deque)
+    negotiations: int = 0
+    _buffer: bytearray = field(default_factory=bytearray)
+    _started: bool = False
+    _commits: bool = False
+    _statements: dict[bytes, bool] = field(default_factory=dict)
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; whether they completed a request that commits."""
+        self._buffer += data
+        committed = False
+        while (message := self._next()) is not None:
+            committed |= self._read(*message)
+        return committed
+
+    def _next(self) -> tuple[bytes, bytes] | None:
+        """Cut one complete message off the buffer: its type and body."""
+        head = 1 if self._started else 0
+        if len(self._buffer) < head + 4:
+            return None
+        (length,) = struct.unpack_from("!I", self._buffer, head)
+        if len(self._buffer) < head + length:
+            return None
+        kind = bytes(self._buffer[:head])
+        body = bytes(self._buffer[head + 4 : head + length])
+        del self._buffer[: head + length]
+        return kind, body
+
+    def _read(self, kind: bytes, body: bytes) -> bool:
+        if not kind:
+            self._read_startup(body)
+        elif kind == b"P":
+            name, statement, _ = body.split(b"\0", 2)
+            self._statements[name] = is_commit(statement.decode())
+        elif kind == b"B":
+            _, name, _ = body.split(b"\0", 2)
+            self._commits |= self._statements.get(name, False)
+        elif kind == b"Q":
+            return self._end_request(is_commit(body.rstrip(b"\0").decode()))
+        elif kind == b"S":
+            return self._end_request(self._commits)
+        return False
+
+    def _read_startup(self, body: bytes) -> None:
+        if struct.unpack_from("!I", body)[0] in NEGOTIATIONS:
+            self.negotiations += 1
+            return
+        self._started = True
+        self.requests.append(False)  # authentication also ends with ReadyForQuery
+
+    def _end_request(self, commits: bool) -> bool:
+        self._commits = False
+        self.requests.append(commits)
+        return commits
+
+
+@dataclass(slots=True)
+class BackendReader:
+    """Reads what Postgres answers; only the ends of requests matter."""
+
+    _buffer: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes, frontend: FrontendReader) -> int:
+        """Take bytes; how many requests they answered."""
+        self._buffer += data
+        if frontend.negotiations and self._buffer:
+            refusals = min(frontend.negotiations, len(self._buffer))
+            if self._buffer[:refusals] != b"N" * refusals:
+                raise ValueError("the tap can't read an encrypted connection")
+            del self._buffer[:refusals]
+            frontend.negotiations -= refusals
+        answered = 0
+        offset = 0
+        while len(self._buffer) - offset >= 5:
+            (length,) = struct.unpack_from("!I", self._buffer, offset + 1)
+            if len(self._buffer) - offset < 1 + length:
+                break
+            answered += self._buffer[offset] == ord("Z")
+            offset += 1 + length
+        del self._buffer[:offset]
+        return answered
+
+
+class PostgresTap:
+    """Listens on loopback, forwards to Postgres, tells about commits.
+
+    ``on_commit_sent`` runs when a commit has been handed to Postgres,
+    ``on_commit_answered`` when its answer is here and the node hasn't got it.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        """Forward to the Postgres at ``host`` and ``port`` once started."""
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._links: set[_NodeSide] = set()
+        self.on_commit_sent: Callable[[], None] | None = None
+        self.on_commit_answered: Callable[[], None] | None = None
+        self.commits_sent = 0
+
+    async def start(self) -> int:
+        """Listen; the port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _NodeSide(self, self._target), "127.0.0.1", 0
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        assert self._server is not None
+        self._server.close()
+        for link in list(self._links):
+            link.close()
+        await self._server.wait_closed()
+
+    @property
+    def commits_in_flight(self) -> int:
+        """Commits handed to Postgres whose answer the node hasn't been given."""
+        return sum(link.commits_in_flight for link in self._links)
+
+    def opened(self, link: _NodeSide) -> None:
+        """A node connected."""
+        self._links.add(link)
+
+    def closed(self, link: _NodeSide) -> None:
+        """A node's connection is gone, and what was under way on it."""
+        self._links.discard(link)
+
+    def commit_sent(self) -> None:
+        """A commit has just been handed to Postgres."""
+        self.commits_sent += 1
+        if self.on_commit_sent is not None:
+            self.on_commit_sent()
+
+    def commit_answered(self) -> None:
+        """The answer to a commit has come and was not yet handed on."""
+        if self.on_commit_answered is not None:
+            self.on_commit_answered()
+
+
+class _NodeSide(asyncio.Protocol):
+    """The connection that the node opened."""
+
+    def __init__(self, tap: PostgresTap, target: tuple[str, int]) -> None:
+        self._tap = tap
+        self._target = target
+        self._early = bytearray()
+        self._dial: asyncio.Task[None] | None = None
+        self._postgres: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
+        self.frontend = FrontendReader()
+        self.backend = BackendReader()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._tap.opened(self)
+        self._dial = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = self._target
+        transport, _ = await loop.create_connection(
+            lambda: _PostgresSide(self), host, port
+        )
+        self._postgres = transport
+        if self.transport is None or self.transport.is_closing():
+            transport.close()
+            return
+        self._forward(bytes(self._early))
+        self._early.clear()
+
+    def data_received(self, data: bytes) -> None:
+        if self._postgres is None:
+            self._early += data
+        else:
+            self._forward(data)
+
+    def _forward(self, data: bytes) -> None:
+        assert self._postgres is not None
+        self._postgres.write(data)
+        if self.frontend.feed(data):
+            self._tap.commit_sent()
+
+    @property
+    def commits_in_flight(self) -> int:
+        """Commits on this connection; none while bytes wait for Postgres' socket."""
+        if self._postgres is None or self._postgres.get_write_buffer_size():
+            return 0
+        return sum(self.frontend.requests)
+
+    def answer(self, data: bytes) -> None:
+        """Hand Postgres' bytes to the node."""
+        assert self.transport is not None
+        answered = self.backend.feed(data, self.frontend)
+        requests = self.frontend.requests
+        if any(requests[i] for i in range(answered)):
+            self._tap.commit_answered()
+        self.transport.write(data)
+        for _ in range(answered):
+            requests.popleft()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._tap.closed(self)
+        if self._postgres is not None:
+            self._postgres.close()
+
+    def close(self) -> None:
+        """End both sides."""
+        if self.transport is not None:
+            self.transport.close()
+
+
+class _PostgresSide(asyncio.Protocol):
+    """The tap's own connection to Postgres, on behalf of one of the node's."""
+
+    def __init__(self, node: _NodeSide) -> None:
+        self._node = node
+
+    def data_received(self, data: bytes) -> None:
+        self._node.answer(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._node.close()
