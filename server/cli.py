@@ -1,0 +1,250 @@
+"""The command line: ``durable dev``, ``serve``, ``migrate``, ``new``, ``settings``.
+
+Exit codes: 0 done, 1 it can't be done (one message on standard error says why),
+2 wrong usage, 130 interrupted before it served.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from server import logs
+from server.cli_new import NewProjectError, new_project
+from server.settings import Settings, SettingsError, describe, unknown_settings
+from server.user_module import (
+    DISTRIBUTION,
+    UserModule,
+    UserModuleError,
+    check_installation,
+    load_user_module,
+)
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED: Final = 130
+_MODULES: Final = ("app.py", "main.py")
+
+
+class CliError(Exception):
+    """A command can't be done; the text says why and what to do."""
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except _expected_errors() as error:
+        print(f"durable: {logs.redact(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    """Errors that are for the user; every other one is a defect and shows its trace."""
+    expected = [CliError, NewProjectError, SettingsError, UserModuleError]
+    # Loaded only by commands that can raise them.
+    for module, name in (
+        ("server.migrate", "SchemaError"),
+        ("server.postgres_files", "EmbeddedPostgresError"),
+    ):
+        if module in sys.modules:
+            expected.append(getattr(sys.modules[module], name))
+    return tuple(expected)
+
+
+def _version() -> str:
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "from its sources"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="durable",
+        description="Durable Objects and agents in Python, on Postgres.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"{DISTRIBUTION} {_version()}"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    dev = commands.add_parser(
+        "dev", help="run it here, with a Postgres that comes along"
+    )
+    dev.add_argument(
+        "module",
+        nargs="?",
+        metavar="MODULE[:ATTR]",
+        help="a module or .py file, and in it a fetch function, an aiohttp or an ASGI "
+        "application (default: app.py or main.py)",
+    )
+    dev.set_defaults(command=_dev)
+
+    serve = commands.add_parser("serve", help="run it in production")
+    serve.add_argument("module", metavar="MODULE[:ATTR]", help="as for `durable dev`")
+    serve.set_defaults(command=_serve)
+    for command in (dev, serve):
+        command.add_argument("--host", help="address to listen on (DURABLE_HOST)")
+        command.add_argument(
+            "--port", type=_port, help="TCP port, 0 for a free one (DURABLE_PORT)"
+        )
+
+    migrate = commands.add_parser(
+        "migrate", help="bring the database's schema up to date"
+    )
+    migrate.set_defaults(command=_migrate)
+
+    new = commands.add_parser("new", help="make a new project: agent, page and test")
+    new.add_argument("name", metavar="NAME")
+    new.set_defaults(command=_new)
+
+    settings = commands.add_parser("settings", help="list the settings (DURABLE_*)")
+    settings.set_defaults(command=_settings)
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 65535")
+    return int(text)
+
+
+# --- commands --------------------------------------------------------------------
+
+
+def _dev(options: argparse.Namespace) -> int:
+    settings, module = _load(options, options.module or _default_module(), dev=True)
+    return _run_loop(_run_dev(settings, module))
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings, module = _load(options, options.module, dev=False)
+    if settings.database_url is None:
+        raise CliError(
+            "`durable serve` needs DURABLE_DATABASE_URL, a Postgres of your own "
+            "(15-18); `durable dev` brings one along"
+        )
+    return _run_loop(_run_serve(settings, settings.database_url, module))
+
+
+def _migrate(_: argparse.Namespace) -> int:
+    settings = Settings.from_environment(os.environ)
+    if settings.database_url is None:
+        raise CliError(
+            "`durable migrate` needs DURABLE_DATABASE_URL; the Postgres of "
+            "`durable dev` is migrated by `durable dev` itself"
+        )
+    from server.migrate import migrate
+
+    logs.configure(settings.log_level, structured=False)
+    revision = migrate(settings.database_url, settings.shards)
+    print(f"The schema is up to date (revision {revision}).")
+    return 0
+
+
+def _new(options: argparse.Namespace) -> int:
+    directory = new_project(options.name, Path.cwd())
+    print(
+        f"Made {directory.name}/. Run it:\n\n"
+        f"  cd {directory.name}\n  durable dev\n\nand open http://127.0.0.1:8787"
+    )
+    return 0
+
+
+def _settings(_: argparse.Namespace) -> int:
+    print(describe())
+    return 0
+
+
+# --- running a node --------------------------------------------------------------
+
+
+def _load(
+    options: argparse.Namespace, target: str, *, dev: bool
+) -> tuple[Settings, UserModule]:
+    """Finds out what can be wrong before anything is started."""
+    check_installation()
+    settings = Settings.from_environment(os.environ, dev=dev)
+    given = {"host": options.host, "port": options.port}
+    settings = dataclasses.replace(
+        settings, **{name: value for name, value in given.items() if value is not None}
+    )
+    logs.configure(settings.log_level, structured=not dev)
+    for warning in unknown_settings(os.environ):
+        log.warning("%s (`durable settings` lists them)", warning)
+
+    from durable import DurableObject
+
+    return settings, load_user_module(target, DurableObject)
+
+
+def _default_module() -> str:
+    for name in _MODULES:
+        if Path(name).is_file():
+            return name
+    raise CliError(
+        f"no module given, and no {' or '.join(_MODULES)} here: `durable dev MODULE`, "
+        "or `durable new NAME` to begin"
+    )
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> int:
+    import uvloop
+
+    uvloop.run(main)
+    return 0
+
+
+async def _run_dev(settings: Settings, module: UserModule) -> None:
+    """Brings the database along where none is given, and migrates it."""
+    if settings.database_url is not None:
+        await _run_migrated(settings, settings.database_url, module)
+        return
+    from server.embedded_postgres import data_location, embedded_postgres
+
+    async with embedded_postgres(settings.data_dir) as dsn:
+        log.info("data are in %s", data_location(settings.data_dir))
+        await _run_migrated(settings, dsn, module)
+
+
+async def _run_migrated(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.migrate import check_schema, migrate
+
+    await asyncio.to_thread(migrate, dsn, settings.shards)
+    await check_schema(dsn, settings.shards)  # the number of shards stays as it was
+    await _run_node(settings, dsn, module)
+
+
+async def _run_serve(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.migrate import check_schema
+
+    await check_schema(dsn, settings.shards)
+    await _run_node(settings, dsn, module)
+
+
+async def _run_node(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.node import run_node
+
+    try:
+        await run_node(dataclasses.replace(settings, database_url=dsn), module)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EADDRNOTAVAIL):
+            raise
+        raise CliError(
+            f"can't listen on {settings.host}:{settings.port}: {error.strerror}; "
+            f"choose another with --port or --host"
+        ) from error
