@@ -177,9 +177,9 @@ async def inspect_postgres(dsn: str) -> tuple[int, str]:
             value = await connection.fetchval("SELECT current_setting($1)", setting)
             if value != "on":
                 raise SystemExit(f"{setting} is {value}: nothing would be durable")
+        return postmaster(backend), str(version)
     finally:
         await connection.close()
-    return postmaster(backend), str(version)
 
 
 def postmaster(backend: int) -> int:
