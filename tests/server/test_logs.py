@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from server.logs import JsonFormatter, PlainFormatter, redact
+
+
+def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
+    made = logging.makeLogRecord(
+        {"name": "a.b", "levelno": 30, "levelname": "WARNING", "msg": message}
+    )
+    made.args = args
+    made.__dict__.update(extra)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("to postgresql://me:s3cr:et@h:1/d?x=1", "to postgresql://me:***@h:1/d?x=1"),
+        ("host=h password=s3cret dbname=d", "host=h password=*** dbname=d"),
+        ("password = 'two words' x", "password = *** x"),
+        ("http://h:80/a@b and mail@example.org", "http://h:80/a@b and mail@example.org"),
+    ],
+)
+def test_passwords_of_urls_and_connection_strings_are_not_shown(
+    text: str, shown: str
+) -> None:
+    assert redact(text) == shown
+
+
+def test_structured_lines_are_json_with_the_extra_fields() -> None:
+    line = JsonFormatter().format(record("shard %d", 7, shard=7, peer=object))
+    assert json.loads(line) == {
+        "time": json.loads(line)["time"],
+        "level": "warning",
+        "logger": "a.b",
+        "message": "shard 7",
+        "shard": 7,
+        "peer": "<class 'object'>",
+    }
+
+
+def test_a_trace_is_kept_and_its_password_is_not() -> None:
+    try:
+        raise ValueError("postgres://u:secret@h/d")
+    except ValueError:
+        failed = record("failed", exc_info=sys.exc_info())
+    structured = JsonFormatter().format(failed)
+    assert "ValueError" in json.loads(structured)["exception"]
+    assert "ValueError" in PlainFormatter().format(failed)
+    assert "secret" not in structured + PlainFormatter().format(failed)
