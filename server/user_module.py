@@ -297,7 +297,7 @@ def _hint(error: BaseException) -> str:
 def _classes(module: ModuleType, base: type) -> tuple[type, ...]:
     found: dict[str, type] = {}
     for value in vars(module).values():
-        if not isinstance(value, type) or not issubclass(value, base):
+        if not (isinstance(value, type) and issubclass(value, base)) or value is base:
             continue
         if value.__module__.split(".")[0] in ("agents", "durable"):
             continue  # our own classes, imported to be subclassed

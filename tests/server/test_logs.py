@@ -24,7 +24,10 @@ def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
         ("to postgresql://me:s3cr:et@h:1/d?x=1", "to postgresql://me:***@h:1/d?x=1"),
         ("host=h password=s3cret dbname=d", "host=h password=*** dbname=d"),
         ("password = 'two words' x", "password = *** x"),
-        ("http://h:80/a@b and mail@example.org", "http://h:80/a@b and mail@example.org"),
+        (
+            "http://h:80/a@b and mail@example.org",
+            "http://h:80/a@b and mail@example.org",
+        ),
     ],
 )
 def test_passwords_of_urls_and_connection_strings_are_not_shown(

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def execute(dsn: str, statement: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[arg-type]
+        connection.execute(statement)
 
 
 async def test_a_migrated_database_is_accepted(database_url: str) -> None:

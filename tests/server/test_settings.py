@@ -48,7 +48,7 @@ def test_a_bad_value_is_an_error_that_names_the_variable_and_what_is_allowed(
     name: str, value: str, allowed: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        read(**{name: value})
+        Settings.from_environment({name: value})
     assert str(caught.value).startswith(name + ": ")
     assert allowed in str(caught.value)
 
@@ -68,7 +68,7 @@ def test_vars_become_bindings_under_their_own_name() -> None:
     settings = read(DURABLE_VAR_API_KEY="k", DURABLE_VAR_EMPTY="")
     assert dict(settings.vars) == {"API_KEY": "k", "EMPTY": ""}
     with pytest.raises(SettingsError, match="DURABLE_VAR_A-B"):
-        read(**{"DURABLE_VAR_A-B": "x"})
+        Settings.from_environment({"DURABLE_VAR_A-B": "x"})
 
 
 def test_a_misspelt_setting_is_warned_of_with_the_name_that_was_meant() -> None:
