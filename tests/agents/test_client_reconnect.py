@@ -180,6 +180,10 @@ async def test_the_state_is_awaited_anew_after_a_reconnect(
             peer = await server.accept()
             frame = {"type": "cf_agent_identity", "name": "room", "agent": "counter"}
             await peer.send({**frame, "stateFollows": True})
+            fence = asyncio.ensure_future(client.call("fence"))
+            await peer.answer(None)
+            await fence
+            assert not client.identified
             await peer.send({"type": "cf_agent_state", "state": state})
             await client.ready
             assert client.state == state
@@ -248,15 +252,20 @@ async def test_nothing_of_a_replaced_socket_is_heard(
     server: ScriptedAgent, closes: Closes
 ) -> None:
     messages: asyncio.Queue[str | bytes] = asyncio.Queue()
-    async with make_client(
-        server, on_close=closes, on_message=messages.put_nowait
-    ) as client:
+
+    def on_message(message: str | bytes) -> None:
+        messages.put_nowait(message)
+        if message == "go":
+            client.reconnect()  # while the next message is in the buffer
+
+    client = make_client(server, on_close=closes, on_message=on_message)
+    async with client:
         old = await identified(server, client)
+        await old.socket.send_str("go")
         await old.socket.send_str("too late")
-        client.reconnect()
         await old.closed.wait()
         new = await identified(server, client)
         await new.socket.send_str("heard")
-        assert await messages.get() == "heard"
+        assert [await messages.get() for _ in range(2)] == ["go", "heard"]
         assert await closes.next() == (1000, "", True)
         assert closes.empty()
