@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[1]
 def host() -> Iterator[str]:
     """Host and port of the running project, on data that are only for tests."""
     server = subprocess.Popen(
-        [Path(sys.executable).with_name("durable"), "dev", "app.py", "--port", "0"],
+        [sys.executable, "-m", "server", "dev", "app.py", "--port", "0"],
         cwd=PROJECT,
         env={**os.environ, "DURABLE_DATA_DIR": ".durable/test"},
         stdout=subprocess.PIPE,
