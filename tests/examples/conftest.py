@@ -1,0 +1,54 @@
+"""One server with all example agents, and what its tests talk to it with."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.examples.model import chat_server
+from tests.examples.serving import dev, running
+from tests.support import postgres
+
+
+@pytest.fixture(scope="session")
+def examples_database(postgres_server: str) -> Iterator[str]:
+    """A database for all servers of the examples."""
+    with postgres.fresh_database(postgres_server) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A language model's URL, and what it was asked."""
+    with chat_server() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def server_url(
+    examples_database: str, model: tuple[str, list[dict[str, Any]]]
+) -> Iterator[str]:
+    """The server that runs every example agent."""
+    environment = {
+        "DURABLE_DATABASE_URL": examples_database,
+        "DURABLE_VAR_MODEL_URL": model[0],
+    }
+    with running(dev("tests/examples/combined.py"), environment) as url:
+        yield url
+
+
+@pytest.fixture
+def host(server_url: str) -> str:
+    """Host and port, as the clients want them."""
+    return server_url.removeprefix("http://")
+
+
+@pytest_asyncio.fixture
+async def http(server_url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session whose relative URLs go to the server."""
+    async with aiohttp.ClientSession(server_url) as session:
+        yield session
