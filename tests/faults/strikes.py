@@ -14,6 +14,10 @@ PATIENCE = 10.0
 LONGEST_DELAY = 0.004
 
 
+class NothingToHitError(Exception):
+    """Under load the node did not commit: it hangs, or commits by another path."""
+
+
 class Moment(enum.Enum):
     """What the killer waits for after its random delay."""
 
@@ -64,6 +68,8 @@ async def strike(
     try:
         async with asyncio.timeout(PATIENCE):
             in_flight = await struck
+    except TimeoutError:
+        raise NothingToHitError(f"waited {PATIENCE:g} s: {moment.value}") from None
     finally:
         tap.on_commit_sent = tap.on_commit_answered = None
     return Strike(moment=moment, commits_in_flight=in_flight)
