@@ -21,7 +21,9 @@ def test_the_migrations_make_exactly_the_tables_that_the_code_knows(
             opts={
                 "version_table_schema": SCHEMA,
                 "include_schemas": True,
-                "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+                "include_name": lambda name, kind, _: (
+                    kind != "schema" or name == SCHEMA
+                ),
                 "compare_type": True,
                 "compare_server_default": True,
             },
