@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -80,7 +80,10 @@ class CommitLog(Freshness, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SqlTarget:
-    """Whose schema a statement runs in, and the proof of owning it."""
+    """Whose schema a statement runs in, and the proof of owning it.
+
+    ``schema`` is None until the object has issued SQL: then it is made.
+    """
 
     claim: Claim
     object_id: UUID
@@ -88,20 +91,40 @@ class SqlTarget:
     schema: str | None
 
 
+class SqlTransaction(Protocol):
+    """A database transaction in an agent's schema, fenced, until commit or roll back."""
+
+    async def run(self, statement: Any, params: Sequence[object]) -> Any: ...
+
+    async def commit(self, writes: WriteSet) -> None: ...
+
+    async def roll_back(self) -> None: ...
+
+
 class SqlRunner(Protocol):
-    """Runs an agent's SQL in its own schema, off the lane."""
+    """Runs an agent's SQL in its own schema, off the lane.
+
+    ``run`` commits the write set with the statement. Errors: SqlError (rolled back,
+    nothing written), CommitUnknown, CommitFailed (the shard has another owner).
+    """
 
     async def run(
         self,
         target: SqlTarget,
         statement: Any,
         params: Sequence[object],
-        writes: WriteSet | None,
+        writes: WriteSet,
     ) -> Any: ...
+
+    async def begin(self, target: SqlTarget) -> SqlTransaction: ...
+
+    async def drop_schema(self, target: SqlTarget, writes: WriteSet) -> None: ...
 
 
 class SocketPort(Protocol):
     """The front end's end of one client socket. Calls neither block nor raise."""
+
+    def accepted(self, object_id: DurableObjectId, record: Any) -> None: ...
 
     def send(self, frame: Frame) -> None: ...
 
@@ -126,12 +149,18 @@ class Frame:
         self.wire: bytes | None = None
 
 
+class Timer(Protocol):
+    """Runs a node's periodic work; a run that is late is not made up."""
+
+    def every(
+        self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None: ...
+
+
 class Invoker(Protocol):
     """Delivers calls to whichever worker owns the object."""
 
-    async def fetch(
-        self, target: DurableObjectId, request: Any, props: Any
-    ) -> Any: ...
+    async def fetch(self, target: DurableObjectId, request: Any, props: Any) -> Any: ...
 
     async def call(
         self, target: DurableObjectId, method: str, payload: str, props: Any

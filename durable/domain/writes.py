@@ -30,11 +30,16 @@ class ObjectRow:
 
 
 class WriteSet:
-    """The writes of one object since its last commit; the last write to a slot wins."""
+    """The writes of one object since its last commit; the last write to a slot wins.
 
-    __slots__ = ("bytes", "create", "rows", "wipe")
+    ``issues`` counts how often the output gate was told of new writes for this set:
+    so many steps does its commit open the gate.
+    """
+
+    __slots__ = ("bytes", "create", "issues", "rows", "wipe")
 
     def __init__(self) -> None:
+        self.issues = 0
         self.rows: dict[Slot, Stored | None] = {}
         self.wipe = False
         self.create: ObjectRow | None = None
@@ -64,5 +69,6 @@ class WriteSet:
             self.delete_all()
         self.rows.update(later.rows)
         self.bytes += later.bytes
+        self.issues += later.issues
         if later.create is not None:
             self.create = later.create

@@ -41,9 +41,9 @@ class OutputGate:
         """A new write set has begun: effects from now on wait for its commit."""
         self._issued += 1
 
-    def opened(self) -> None:
-        """The oldest write set in flight is durable: let out what waited for it."""
-        self._durable += 1
+    def opened(self, issues: int) -> None:
+        """The oldest ``issues`` are durable: let out what waited for them."""
+        self._durable += issues
         self._release()
 
     def emit(self, effect: Effect) -> None:

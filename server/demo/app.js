@@ -69,6 +69,7 @@ function showStatus() {
 agent.addEventListener("status", async () => {
   showStatus();
   if (agent.status === "open") await loadRows();
+  else showPeople([]); // who is there now, we can't know
 });
 setInterval(() => agent.status === "waiting" && showStatus(), 500);
 $("retry").onclick = () => agent.retryNow();
@@ -280,7 +281,8 @@ function showPeople(people) {
     found ||= mine;
     return element("li", { text: mine ? `${who} (this tab)` : who, className: mine ? "me" : "" });
   });
-  $("people").replaceChildren(...items);
+  const nobody = element("li", { className: "empty", text: "not connected" });
+  $("people").replaceChildren(...(items.length ? items : [nobody]));
 }
 
 agent.addEventListener("message", ({ detail: frame }) => {

@@ -1,0 +1,31 @@
+"""Whose code is running: set around every entry into an agent."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+    from agents.connection import Connection
+    from durable import Request
+
+
+class CurrentAgent(NamedTuple):
+    """The agent, and the connection or request that its code runs for, if any."""
+
+    agent: Agent[Any, Any] | None = None
+    connection: Connection | None = None
+    request: Request | None = None
+
+
+_NOBODY = CurrentAgent()
+current: ContextVar[CurrentAgent] = ContextVar("current_agent", default=_NOBODY)
+
+
+def get_current_agent() -> CurrentAgent:
+    """The agent whose code calls this, also from functions deep below it.
+
+    All three members are None outside of agents.
+    """
+    return current.get()

@@ -1,0 +1,51 @@
+"""Durable objects on your own Postgres: a class, a name, one live instance."""
+
+from durable.domain.errors import (
+    Aborted,
+    DurableError,
+    Overloaded,
+    RemoteError,
+    ResetError,
+    SqlError,
+    StartFailed,
+    Unavailable,
+    ValueRefused,
+)
+from durable.domain.ids import DurableObjectId, NameRefused
+from durable.domain.ports import Frame
+from durable.objects import json_text
+from durable.objects.durable_object import DurableObject
+from durable.objects.env import Env, current_env
+from durable.objects.http import BodyTooLarge, Request, Response
+from durable.objects.namespace import DurableObjectNamespace, DurableObjectStub
+from durable.objects.state import DurableObjectState
+from durable.objects.storage import DurableObjectStorage, Space
+from durable.objects.websocket import WebSocket
+
+__all__ = [
+    "Aborted",
+    "BodyTooLarge",
+    "DurableError",
+    "DurableObject",
+    "DurableObjectId",
+    "DurableObjectNamespace",
+    "DurableObjectState",
+    "DurableObjectStorage",
+    "DurableObjectStub",
+    "Env",
+    "Frame",
+    "NameRefused",
+    "Overloaded",
+    "RemoteError",
+    "Request",
+    "ResetError",
+    "Response",
+    "Space",
+    "SqlError",
+    "StartFailed",
+    "Unavailable",
+    "ValueRefused",
+    "WebSocket",
+    "current_env",
+    "json_text",
+]

@@ -1,0 +1,91 @@
+"""An activation's view of its rows: what was read, what was written, what isn't there.
+
+Values are kept encoded and decoded at each read, so what a caller does with a value it
+got never changes what is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from durable.domain.ports import KeyRange
+    from durable.domain.writes import Slot, Stored
+
+
+class _Unknown:
+    """The cache doesn't know: ask Postgres."""
+
+
+UNKNOWN = _Unknown()
+
+
+class Cache:
+    """Rows by (space, key); None for a row that is known not to exist."""
+
+    __slots__ = ("_complete", "_last", "_rows")
+
+    def __init__(self, rows: dict[Slot, Stored], *, complete: bool) -> None:
+        self._rows: dict[Slot, Stored | None] = dict(rows)
+        self._complete = complete
+        # Rows are read in order: all up to the last one are known.
+        self._last = max(rows, default=("", ""))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the object is here."""
+        return self._complete
+
+    def get(self, slot: Slot) -> Stored | None | _Unknown:
+        """The row, None if there is none, UNKNOWN if only Postgres knows."""
+        known = self._complete or slot <= self._last
+        return self._rows.get(slot, None if known else UNKNOWN)
+
+    def set(self, slot: Slot, value: Stored | None) -> None:
+        """Remember a row, or its absence."""
+        if value is None and self._complete:
+            self._rows.pop(slot, None)
+        else:
+            self._rows[slot] = value
+
+    def learn(self, slot: Slot, value: Stored | None) -> None:
+        """Remember what a read brought, unless a write came in between."""
+        self._rows.setdefault(slot, value)
+
+    def clear(self) -> None:
+        """Everything was deleted: now all is known, and nothing is there."""
+        self._rows.clear()
+        self._complete = True
+
+    def snapshot(self) -> tuple[dict[Slot, Stored | None], bool]:
+        """What ``restore`` takes to come back here."""
+        return dict(self._rows), self._complete
+
+    def restore(self, snapshot: tuple[dict[Slot, Stored | None], bool]) -> None:
+        """Forget all that happened since the snapshot."""
+        self._rows, self._complete = dict(snapshot[0]), snapshot[1]
+
+    def rows_of(self, space: str) -> Iterable[tuple[str, Stored | None]]:
+        """What is known of a space, in no order."""
+        return ((key, value) for (at, key), value in self._rows.items() if at == space)
+
+
+def in_order(
+    rows: Iterable[tuple[str, Stored | None]], wanted: KeyRange
+) -> dict[str, Stored]:
+    """The rows of the range that exist, in its order, up to its limit.
+
+    Python compares strings by code point, which is the order of their UTF-8 bytes.
+    """
+    low, high = wanted.start, wanted.end
+    found = sorted(
+        (
+            (key, value)
+            for key, value in rows
+            if value is not None and key >= low and (high is None or key < high)
+        ),
+        key=lambda row: row[0],
+        reverse=wanted.reverse,
+    )
+    return dict(found[: wanted.limit])

@@ -1,0 +1,54 @@
+"""What users extend: one class, and a live instance for each name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from durable.objects.http import Request, Response
+
+if TYPE_CHECKING:
+    from durable.objects.state import DurableObjectState
+    from durable.objects.websocket import WebSocket
+
+
+class DurableObject:
+    """Base of all durable objects; every hook may be plain or ``async``.
+
+    The constructor runs on each wake, before the event that woke the object. Other
+    objects call its public methods through a stub.
+    """
+
+    def __init__(self, ctx: DurableObjectState, env: Any) -> None:
+        self.ctx = ctx
+        self.env = env
+
+    async def fetch(self, request: Request) -> Response:
+        """Answer an HTTP request."""
+        return Response("Not implemented", status=404)
+
+    def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
+        """Run a public method for another object; "" only wakes.
+
+        Raises:
+            AttributeError: there is no public method of this name.
+        """
+        if not method:
+            return None
+        found = getattr(self, method, None)
+        if method.startswith("_") or not callable(found):
+            raise AttributeError(
+                f"{type(self).__name__} has no method {method!r} to call"
+            )
+        return found(*args, **kwargs)
+
+    def websocket_message(self, websocket: WebSocket, message: str | bytes) -> Any:
+        """A client sent a message on a socket accepted with ``ctx.accept_websocket``."""
+
+    def websocket_close(
+        self, websocket: WebSocket, code: int, reason: str, was_clean: bool
+    ) -> Any:
+        """A client's socket has closed; 1006 without a closing handshake."""
+
+    def websocket_error(self, websocket: WebSocket, error: Exception) -> Any:
+        """A client's socket failed."""

@@ -1,0 +1,107 @@
+"""``ctx``: what an object is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from durable.objects.storage import DurableObjectStorage
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from durable.domain.ids import DurableObjectId
+    from durable.domain.ports import Frame
+    from durable.objects.activation import Activation
+    from durable.objects.http import Request
+    from durable.objects.websocket import WebSocket
+
+T = TypeVar("T")
+
+
+class DurableObjectState:
+    """An object's id, storage, sockets, and what it may do to its own life.
+
+    ``props`` are those of the call that woke it, if that gave any.
+    """
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+        self.id: DurableObjectId = activation.id
+        self.props: Any = activation.props
+        self.storage = DurableObjectStorage(activation)
+
+    def block_concurrency_while(
+        self, fn: Callable[[], Awaitable[T]]
+    ) -> asyncio.Task[T]:
+        """Run ``fn`` while no other event enters; the result may be awaited.
+
+        If it raises, or takes over 30 s, the object is reset.
+        """
+        return self._activation.critical_section(fn)
+
+    def wait_until(self, work: Awaitable[Any]) -> None:
+        """Let work go on after the reply; the object isn't evicted before it ends.
+
+        Failures are logged.
+        """
+        self._activation.background(_await(work))
+
+    def abort(self, reason: str = "the object aborted itself") -> None:
+        """End this activation now: callers get ``reason``, unwritten state is lost."""
+        self._activation.abort(reason)
+
+    def accept_websocket(
+        self,
+        request: Request,
+        tags: Iterable[str] = (),
+        *,
+        id: str | None = None,  # noqa: A002  # the public name
+    ) -> WebSocket:
+        """Accept an upgrade request; answer it with ``Response.upgrade(websocket)``.
+
+        The socket survives the object's sleep. Frames that the client sends wait until
+        the request is answered.
+
+        Raises:
+            ValueError: the request isn't an upgrade, or was accepted already.
+            ValueRefused: over 10 tags, or one over 256 characters.
+        """
+        return self._activation.accept_websocket(request, tags, id)
+
+    def get_websockets(self, tag: str | None = None) -> list[WebSocket]:
+        """The open sockets, or those with a tag."""
+        sockets = self._activation.websockets()
+        return sockets if tag is None else [s for s in sockets if tag in s.tags]
+
+    def get_tags(self, websocket: WebSocket) -> list[str]:
+        """The tags of a socket."""
+        return list(websocket.tags)
+
+    def send_frame(self, frame: Frame, websockets: Sequence[WebSocket]) -> None:
+        """Send one frame to many sockets."""
+        ports = [websocket.record.port for websocket in websockets]
+
+        def send() -> None:
+            for port in ports:
+                port.send(frame)
+
+        self._activation.emit(send)
+
+    def end_when_idle(self) -> None:
+        """End this activation once its running handlers have ended."""
+        self._activation.end_when_idle()
+
+    def emit(self, effect: Callable[[], object]) -> None:
+        """Do something outside the object when all that was written before is durable.
+
+        For SDKs; ``effect`` must not raise. It never runs if the commit fails.
+        """
+        self._activation.emit(effect)
+
+
+async def _await(work: Awaitable[Any]) -> Any:
+    if isinstance(work, Coroutine) or inspect.isawaitable(work):
+        return await work
+    raise TypeError("wait_until() takes an awaitable")

@@ -1,0 +1,259 @@
+"""Storage of one object: async KV over a cache, written back in atomic commits.
+
+Writes take effect in memory at the call and may be awaited or not; all writes with no
+await on anything but storage writes between them are one commit. Reads that the cache
+answers don't suspend; others shut the input gate while they wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from durable.domain.errors import ValueRefused
+from durable.domain.ports import KeyRange
+from durable.objects import codec
+from durable.objects.cache import in_order
+
+if TYPE_CHECKING:
+    from durable.domain.writes import Stored
+    from durable.objects.activation import Activation
+    from durable.objects.write_back import WriteBack
+    from durable.objects.transaction import Transaction
+
+T = TypeVar("T")
+MAX_KEYS = 128
+MAX_KEY_BYTES = 2048
+USER_SPACE = "user"
+
+
+class Done(Generic[T]):
+    """A result that is there already: awaiting it doesn't suspend."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._value
+        yield
+
+
+_NOTHING = Done(None)
+
+
+def _check_key(key: str) -> None:
+    if not isinstance(key, str):
+        raise ValueRefused(f"a key is a string, not {type(key).__name__}")
+    if "\0" in key:
+        raise ValueRefused("a key must not contain the NUL character")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise ValueRefused("a key must be valid Unicode") from error
+    if size > MAX_KEY_BYTES:
+        raise ValueRefused(f"a key is at most {MAX_KEY_BYTES} bytes, this has {size}")
+
+
+class Space:
+    """A part of an object's KV: ``user`` is its own, other names are an SDK's.
+
+    A space's rows are invisible in other spaces' ``list``; ``delete_all`` clears all.
+    """
+
+    __slots__ = ("_rows", "name")
+
+    def __init__(self, rows: WriteBack, name: str) -> None:
+        self._rows = rows
+        self.name = name
+
+    @overload
+    def get(self, key: str) -> Awaitable[Any]: ...
+    @overload
+    def get(self, key: Iterable[str]) -> Awaitable[dict[str, Any]]: ...
+    def get(self, key: str | Iterable[str]) -> Awaitable[Any]:
+        """Read a value, None if there is none; or several, missing ones left out.
+
+        Several (up to 128) come as a dict in the order of the keys' UTF-8 bytes. What
+        you get is a copy: changing it changes nothing stored.
+        """
+        if not isinstance(key, str):
+            return self._get_many(list(key))
+        found = self.get_raw(key)
+        if isinstance(found, Coroutine):
+            return _decoded(found)
+        return Done(None if found is None else codec.decode(found))
+
+    @overload
+    def put(self, key: str, value: Any) -> Awaitable[None]: ...
+    @overload
+    def put(self, key: Mapping[str, Any]) -> Awaitable[None]: ...
+    def put(self, key: str | Mapping[str, Any], value: Any = None) -> Awaitable[None]:
+        """Write a value, or up to 128 at once.
+
+        Raises:
+            ValueRefused: a value that can't be stored (the message has the path), None
+                (use ``delete``), or a bad key. Nothing is written then.
+        """
+        entries = {key: value} if isinstance(key, str) else dict(key)
+        if len(entries) > MAX_KEYS:
+            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(entries)}")
+        encoded = []
+        for name, item in entries.items():
+            _check_key(name)
+            if item is None:
+                raise ValueRefused(f"{name!r}: None is no value; delete() removes one")
+            encoded.append((name, codec.encode(item)))
+        for name, stored in encoded:
+            self.put_raw(name, stored)
+        return _NOTHING
+
+    @overload
+    def delete(self, key: str) -> Awaitable[bool]: ...
+    @overload
+    def delete(self, key: Iterable[str]) -> Awaitable[int]: ...
+    def delete(self, key: str | Iterable[str]) -> Awaitable[bool] | Awaitable[int]:
+        """Delete a key: whether it existed; or several (up to 128): how many did."""
+        if isinstance(key, str):
+            _check_key(key)
+            return self._rows.delete_row(self.name, key)
+        keys = list(key)
+        if len(keys) > MAX_KEYS:
+            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
+        return _count([self.delete(k) for k in keys])
+
+    async def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> dict[str, Any]:
+        """Entries in the order of their keys' UTF-8 bytes.
+
+        ``start`` is inclusive, ``start_after`` and ``end`` are exclusive; ``reverse``
+        turns the order only. Page with ``start_after`` and ``limit``.
+
+        Raises:
+            ValueRefused: ``start`` with ``start_after``, or a limit below 1.
+        """
+        wanted = _key_range(start, start_after, end, prefix, reverse, limit)
+        if wanted is None:
+            return {}
+        rows = await self.list_raw(wanted)
+        return {key: codec.decode(value) for key, value in rows.items()}
+
+    def get_raw(self, key: str) -> Stored | None | Coroutine[Any, Any, Stored | None]:
+        """A row as stored; a coroutine when it must be read from Postgres."""
+        return self._rows.read_row(self.name, key)
+
+    def put_raw(self, key: str, stored: Stored) -> None:
+        """Write a row that is encoded already: JSON text, or ``codec``'s blob."""
+        self._rows.write_row(self.name, key, stored)
+
+    async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
+        """Rows as stored, in order."""
+        return await self._rows.scan_rows(self.name, wanted)
+
+    async def _get_many(self, keys: list[str]) -> dict[str, Any]:
+        if len(keys) > MAX_KEYS:
+            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
+        rows = await self._rows.read_rows(self.name, keys)
+        ordered = in_order(rows.items(), KeyRange())
+        return {key: codec.decode(value) for key, value in ordered.items()}
+
+
+class DurableObjectStorage(Space):
+    """``ctx.storage``: the object's own space, and what concerns all of it."""
+
+    __slots__ = ("_activation",)
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__(activation.rows, USER_SPACE)
+        self._activation = activation
+
+    def space(self, name: str) -> Space:
+        """A reserved space, for code that builds on objects (an SDK's own rows)."""
+        if name == USER_SPACE:
+            raise ValueError("'user' is the object's own space: use storage itself")
+        return Space(self._rows, name)
+
+    async def sync(self) -> None:
+        """Return when every write so far is durable."""
+        await self._rows.sync()
+
+    def delete_all(self) -> Awaitable[None]:
+        """Delete everything stored, in one commit: KV, SQL schema, state, schedules.
+
+        The object lives on; new writes begin anew.
+        """
+        return self._activation.delete_everything()
+
+    async def sql(self, statement: Any, params: Sequence[object] = ()) -> Any:
+        """Run a statement in the object's own Postgres schema.
+
+        What was written before is committed with it. The result has ``rows``.
+
+        Raises:
+            SqlError: with the statement and the position; nothing was written.
+        """
+        return await self._activation.sql(statement, params)
+
+    def transaction(self) -> Transaction:
+        """``async with storage.transaction():`` what is written in it commits together.
+
+        KV, state and SQL. No other event enters meanwhile. An exception rolls all of it back, memory too,
+        and goes on to the caller; the object lives on.
+        """
+        return self._activation.transaction()
+
+
+def _key_range(
+    start: str | None,
+    start_after: str | None,
+    end: str | None,
+    prefix: str | None,
+    reverse: bool,
+    limit: int | None,
+) -> KeyRange | None:
+    if start is not None and start_after is not None:
+        raise ValueRefused("list() takes start or start_after, not both")
+    if limit is not None and limit < 1:
+        raise ValueRefused(f"a limit is at least 1, not {limit}")
+    low = start or ""
+    if start_after is not None:
+        # U+0001 follows nothing: a NUL can't be in a key, so this is the next key.
+        low = start_after + "\x01"
+    if prefix:
+        low = max(low, prefix)
+        after = _after_prefix(prefix)
+        if after is not None and (end is None or after < end):
+            end = after
+    if end is not None and low >= end:
+        return None
+    return KeyRange(start=low, end=end, reverse=reverse, limit=limit)
+
+
+def _after_prefix(prefix: str) -> str | None:
+    """The first string after all that start with the prefix, by UTF-8 bytes."""
+    while prefix:
+        last = ord(prefix[-1])
+        if last < 0x10FFFF:
+            # Skip the surrogates, which UTF-8 doesn't have.
+            following = 0xE000 if last + 1 == 0xD800 else last + 1
+            return prefix[:-1] + chr(following)
+        prefix = prefix[:-1]
+    return None
+
+
+async def _decoded(reading: Coroutine[Any, Any, Stored | None]) -> Any:
+    found = await reading
+    return None if found is None else codec.decode(found)
+
+
+async def _count(deletions: list[Awaitable[bool]]) -> int:
+    return sum([await deletion for deletion in deletions])

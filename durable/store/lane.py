@@ -1,0 +1,322 @@
+"""A lane: the connection that holds shard locks and makes the commits of their objects.
+
+Promise: a commit that succeeds was made by the session that held the shard's lock. One
+commit is under way at a time; what gets dirty meanwhile is the next batch. Nothing may
+leave an object unless a statement sent less than W ago was acknowledged here. A lane
+that is lost stays lost: its owner opens another and claims anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from durable.domain.errors import (
+    CommitUnknown,
+    DataRefused,
+    DurableError,
+    Unavailable,
+)
+from durable.gates.task_scope import TaskScope
+from durable.store.commit import COMMIT_ON_LANE, Entry, on_lane
+from durable.store.database import STALE, commit_error, session_settings
+
+if TYPE_CHECKING:
+    from durable.domain.clock import Clock
+    from durable.domain.ports import Committable
+    from durable.domain.writes import Claim, WriteSet
+    from durable.store.database import Database
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+# The clearing-up limits of one batch; beyond the bytes, a write set goes off the lane.
+MAX_ROWS = 256
+MAX_BYTES = 1 << 20
+
+_LOCK = "SELECT id FROM unnest($1::int[]) id WHERE pg_try_advisory_lock(17489, id)"
+_UNLOCK = (
+    "SELECT count(*) FROM unnest($1::int[]) id WHERE pg_advisory_unlock(17489, id)"
+)
+_CLAIM = "SELECT id, epoch, claim_id, released FROM durable.claim($1::int[], $2::uuid)"
+_RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
+
+_Batch = list[tuple["Committable", "WriteSet"]]
+
+
+class Lane:
+    """One session; its commits, heartbeats and claims run one after another."""
+
+    def __init__(
+        self,
+        dsn: str,
+        database: Database,
+        *,
+        lease: float,
+        freshness: float,
+        clock: Clock,
+        name: str,
+        on_lost: Callable[[Exception], None],
+    ) -> None:
+        self._dsn = dsn
+        self._database = database
+        self._lease = lease
+        self._freshness = freshness
+        self._clock = clock
+        self._name = name
+        self._on_lost = on_lost
+        self._connection: Any = None
+        self._commit: Any = None
+        self._acknowledged = float("-inf")
+        self._dirty: deque[Committable] = deque()
+        self._errands: deque[Callable[[], Awaitable[None]]] = deque()
+        self._when_fresh: list[Callable[[], None]] = []
+        self._work: asyncio.Future[None] | None = None
+        self._scope = TaskScope(name, self._lose)
+        self.lost: Exception | None = None
+        # Counted for metrics: commits made, and rows in them.
+        self.commits = 0
+
+    async def open(self) -> None:
+        """Connect; the session's locks end with it.
+
+        Raises:
+            Unavailable: Postgres can't be reached.
+        """
+        idle = str(int(self._lease * 1000))
+        try:
+            self._connection = await asyncpg.connect(
+                self._dsn,
+                timeout=self._lease,
+                server_settings={
+                    **session_settings(self._lease, self._name),
+                    "idle_session_timeout": idle,
+                    "lock_timeout": "100",
+                    "search_path": "pg_catalog",
+                },
+            )
+            self._commit = await self._connection.prepare(COMMIT_ON_LANE)
+        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+            raise Unavailable(f"Postgres can't be reached: {error}") from error
+        self._connection.add_termination_listener(self._terminated)
+        self._acknowledged = self._clock()
+        self._scope.start(self._run(), self._name)
+
+    async def close(self) -> None:
+        """End the session, and so its locks."""
+        self.lost = self.lost or Unavailable("the lane was closed")
+        await self._scope.close()
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.remove_termination_listener(self._terminated)
+            self._connection.terminate()
+
+    # --- freshness
+
+    def is_fresh(self) -> bool:
+        """Whether Postgres acknowledged something that was sent less than W ago."""
+        return self._clock() - self._acknowledged < self._freshness
+
+    def when_fresh(self, callback: Callable[[], None]) -> None:
+        """Call back after the next acknowledgement, and see that there is one."""
+        self._when_fresh.append(callback)
+        self._wake()
+
+    # --- commits
+
+    def mark_dirty(self, source: Committable) -> None:
+        """Commit what this object has written, with the next batch."""
+        self._dirty.append(source)
+        if self._work is not None:
+            self._wake()
+
+    # --- claims
+
+    async def claim(
+        self, shards: list[int], owner: UUID
+    ) -> list[tuple[int, int, UUID, bool]]:
+        """Lock and claim what is free: (shard, epoch, claim id, was released)."""
+
+        async def claim() -> list[tuple[int, int, UUID, bool]]:
+            locked = [row[0] for row in await self._connection.fetch(_LOCK, shards)]
+            if not locked:
+                return []
+            rows = await self._connection.fetch(_CLAIM, locked, owner)
+            claimed = [(row[0], row[1], row[2], row[3]) for row in rows]
+            missed = set(locked) - {row[0] for row in claimed}
+            if missed:
+                await self._connection.fetch(_UNLOCK, list(missed))
+            return claimed
+
+        return await self._errand(claim)
+
+    async def release(self, claims: list[Claim]) -> None:
+        """Give shards back: first the row, then the lock."""
+        shards = [claim.shard for claim in claims]
+
+        async def release() -> None:
+            ids = [claim.claim_id for claim in claims]
+            await self._connection.execute(_RELEASE, shards, ids)
+            await self._connection.fetch(_UNLOCK, shards)
+
+        await self._errand(release)
+
+    # --- the one loop
+
+    async def _run(self) -> None:
+        beat = self._lease / 4
+        while self.lost is None:
+            if self._errands:
+                await self._errands.popleft()()
+            elif self._dirty:
+                await self._commit_batch()
+            elif self._when_fresh and not self.is_fresh():
+                await self._heartbeat()
+            elif self._when_fresh:
+                self._call_back()
+            else:
+                await self._wait_for_work(beat)
+
+    async def _wait_for_work(self, beat: float) -> None:
+        self._work = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(beat):
+                await self._work
+        except TimeoutError:
+            await self._heartbeat()
+        finally:
+            self._work = None
+
+    async def _heartbeat(self) -> None:
+        sent = self._clock()
+        await self._within_lease(self._connection.fetchval("SELECT 1"))
+        self._heard(sent)
+
+    async def _within_lease(self, statement: Awaitable[T]) -> T:
+        # Give up before the server could: what it doesn't hear of for T, it ends.
+        async with asyncio.timeout(self._lease * 0.9):
+            return await statement
+
+    def _heard(self, sent: float) -> None:
+        self._acknowledged = sent
+        if self._when_fresh and self.is_fresh():
+            self._call_back()
+
+    def _call_back(self) -> None:
+        callbacks, self._when_fresh = self._when_fresh, []
+        for callback in callbacks:
+            callback()
+
+    async def _commit_batch(self) -> None:
+        batch: _Batch = []
+        rows = size = 0
+        dirty = self._dirty
+        while dirty and rows < MAX_ROWS and size < MAX_BYTES:
+            source = dirty.popleft()
+            writes = source.take_writes()
+            if writes is None:
+                continue
+            if writes.bytes > MAX_BYTES:
+                self._scope.start(self._commit_off_lane(source, writes))
+                continue
+            batch.append((source, writes))
+            rows += len(writes.rows) + 1
+            size += writes.bytes
+        if batch:
+            batch.sort(key=lambda entry: entry[0].object_id.int)
+            await self._send(batch)
+
+    async def _send(self, batch: _Batch) -> None:
+        entries: list[Entry] = [
+            (source.object_id, source.claim, writes) for source, writes in batch
+        ]
+        sent = self._clock()
+        try:
+            await self._within_lease(self._commit.fetchval(*on_lane(entries)))
+        except asyncpg.PostgresError as error:
+            refused = commit_error(error)
+            if error.sqlstate == STALE or isinstance(refused, CommitUnknown):
+                self._fail(batch, refused)
+                raise refused from error
+            await self._refused(batch, refused)
+        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            unknown = commit_error(error)
+            self._fail(batch, unknown)
+            raise unknown from error
+        except asyncio.CancelledError:
+            self._fail(batch, CommitUnknown("the lane was closed in a commit"))
+            raise
+        except (ValueError, TypeError, asyncpg.DataError) as error:
+            # The driver couldn't encode a value: nothing was sent.
+            await self._refused(batch, DataRefused(f"a value was refused: {error}"))
+        else:
+            self.commits += 1
+            self._acknowledged = sent
+            for source, _ in batch:
+                source.committed()
+            if self._when_fresh and self.is_fresh():
+                self._call_back()
+
+    async def _refused(self, batch: _Batch, error: DurableError) -> None:
+        # Definitely not written. Halve until the bad one is alone: neighbours commit.
+        if len(batch) == 1:
+            self._fail(batch, error)
+            return
+        middle = len(batch) // 2
+        await self._send(batch[:middle])
+        await self._send(batch[middle:])
+
+    def _fail(self, batch: _Batch, error: Exception) -> None:
+        for source, _ in batch:
+            source.commit_failed(error)
+
+    async def _commit_off_lane(self, source: Committable, writes: WriteSet) -> None:
+        try:
+            await self._database.commit(source.object_id, source.claim, writes)
+        except DurableError as error:
+            source.commit_failed(error)
+        else:
+            source.committed()
+
+    async def _errand(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run something on the connection between commits."""
+        if self.lost is not None:
+            raise Unavailable("the lane is lost") from self.lost
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        async def errand() -> None:
+            sent = self._clock()
+            try:
+                value = await self._within_lease(work())
+            except BaseException as error:
+                if not result.done():
+                    result.set_exception(Unavailable(f"the lane failed: {error}"))
+                raise
+            self._heard(sent)
+            if not result.done():
+                result.set_result(value)
+
+        self._errands.append(errand)
+        self._wake()
+        return await result
+
+    def _wake(self) -> None:
+        if self._work is not None and not self._work.done():
+            self._work.set_result(None)
+
+    def _terminated(self, _: object) -> None:
+        self._lose(Unavailable("Postgres ended the lane's session"))
+
+    def _lose(self, error: Exception) -> None:
+        if self.lost is not None:
+            return
+        self.lost = error
+        self._acknowledged = float("-inf")
+        log.warning("lane lost: %s", error, extra={"lane": self._name})
+        self._wake()
+        self._on_lost(error)

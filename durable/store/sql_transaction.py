@@ -1,0 +1,233 @@
+"""A transaction of one agent: its statements, its write set, one COMMIT."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from durable.domain.errors import SqlError
+from durable.store.sql_errors import TYPE_MISMATCHES
+from durable.store.sql_guard import Guarded
+from durable.store.sql_outcome import Layout, RoleMissingError, settle
+from durable.store.sql_session import Answer, Session, Step
+from durable.store.sql_steps import (
+    BACK_TO_SAVEPOINT,
+    RELEASE,
+    SAVEPOINT,
+    closing,
+    opening,
+    schema_of,
+)
+from durable.store.sql_values import Bound, ReadingMemory, column_names, load_rows
+
+if TYPE_CHECKING:
+    from durable.domain.ports import SqlTarget
+    from durable.domain.writes import WriteSet
+
+_T = TypeVar("_T")
+
+_COUNTED = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResult:
+    """What a statement gave. ``schema`` is the agent's: to be kept for the next target.
+
+    Of several statements, the rows are the last one's, ``rows_written`` is the sum.
+    """
+
+    rows: list[dict[str, Any]]
+    columns: tuple[str, ...]
+    rows_written: int
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement that passed the guard, with its parameters."""
+
+    guarded: Guarded
+    params: Sequence[object]
+
+    def steps(self, bound: Bound) -> list[Step]:
+        """Its statements; the parameters belong to the last one."""
+        texts = [s.text.encode() for s in self.guarded.statements]
+        last = Step(texts[-1], bound.values, bound.types, bound.formats)
+        return [*(Step(text) for text in texts[:-1]), last]
+
+
+class AgentTransaction:
+    """From the first statement to COMMIT, on one session, under the fence.
+
+    A statement that fails is undone by itself, as in SQLite: whoever catches its
+    SqlError can go on. Every end gives the session back; later calls raise.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        target: SqlTarget,
+        role_prefix: str,
+        *,
+        prepare: Callable[[Any, Sequence[object]], Call],
+        memory: ReadingMemory,
+        release: Callable[[Session], Awaitable[None]],
+    ) -> None:
+        self._session = session
+        self._target = target
+        self._role_prefix = role_prefix
+        self._prepare = prepare
+        self._memory = memory
+        self._release = release
+        self._opened = False
+        self._ended = False
+        self._make = target.schema is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was committed or rolled back."""
+        return self._ended
+
+    async def run(self, statement: Any, params: Sequence[object] = ()) -> SqlResult:
+        """Run a statement; nothing is committed yet."""
+        call = self._prepare(statement, params)
+        self._require_open()
+        return await self._try_readings(call, self._run_inside)
+
+    async def run_and_commit(self, call: Call, writes: WriteSet | None) -> SqlResult:
+        """Run a statement and commit it with the write set: one round trip."""
+
+        async def send(call: Call, statements: list[Step]) -> SqlResult:
+            return await self._run_whole(call, statements, writes)
+
+        try:
+            return await self._try_readings(call, send)
+        finally:
+            await self._end()
+
+    async def commit(self, writes: WriteSet | None = None) -> None:
+        """Commit what was run, with the write set as the last step."""
+        self._require_open()
+        try:
+            await self._with_role(lambda: self._commit(writes))
+        finally:
+            await self._end()
+
+    async def roll_back(self) -> None:
+        """Undo all; safe to call again, and after a commit that failed."""
+        if self._ended:
+            return
+        try:
+            if self._opened:
+                await self._session.roll_back()
+        finally:
+            await self._end()
+
+    async def _try_readings(
+        self, call: Call, send: Callable[[Call, list[Step]], Awaitable[SqlResult]]
+    ) -> SqlResult:
+        """Offer the parameters in one way after the other, until the types suit."""
+        first: SqlError | None = None
+        query = call.guarded.query
+        for reading in self._memory.readings(query, call.params):
+            steps = call.steps(reading.bound)
+            try:
+                result = await self._with_role(lambda: send(call, steps))  # noqa: B023
+            except SqlError as error:
+                code = error.sqlstate or ""
+                # Class 22: a value that isn't of the type which Postgres chose.
+                wrong = reading.number > 0 and code.startswith("22")
+                if code not in TYPE_MISMATCHES and not wrong:
+                    raise
+                first = first or error
+                continue
+            self._memory.remember(reading)
+            return result
+        assert first is not None
+        raise first
+
+    async def _with_role(self, send: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            return await send()
+        except RoleMissingError:
+            self._make = True  # the first time's way also repairs
+            return await send()
+
+    async def _run_whole(
+        self, call: Call, statements: list[Step], writes: WriteSet | None
+    ) -> SqlResult:
+        before = self._opening()
+        after = closing(self._session, self._target, writes)
+        answer = await self._settled(before, statements, after, call, commits=True)
+        return self._result(answer, len(before), len(statements))
+
+    async def _run_inside(self, call: Call, statements: list[Step]) -> SqlResult:
+        before = [*([] if self._opened else self._opening()), SAVEPOINT]
+        try:
+            answer = await self._settled(
+                before, statements, [RELEASE], call, commits=False
+            )
+        except SqlError:
+            # The opening can't raise it here: then nothing is open.
+            if self._session.in_transaction():
+                self._opened = True
+                await self._session.exchange([BACK_TO_SAVEPOINT, RELEASE])
+            raise
+        self._opened = True
+        return self._result(answer, len(before), len(statements))
+
+    async def _commit(self, writes: WriteSet | None) -> None:
+        if not self._opened and not writes:
+            return
+        before = [] if self._opened else self._opening()
+        after = closing(self._session, self._target, writes)
+        await self._settled(before, [], after, None, commits=True)
+
+    async def _settled(
+        self,
+        before: list[Step],
+        statements: list[Step],
+        after: list[Step],
+        call: Call | None,
+        *,
+        commits: bool,
+    ) -> Answer:
+        steps = [*before, *statements, *after]
+        layout = Layout(
+            opening=len(before),
+            statements=len(statements),
+            steps=len(steps),
+            commits=commits,
+            makes=self._make,
+        )
+        answer = await self._session.exchange(steps)
+        await settle(self._session, answer, layout, call.guarded if call else None)
+        return answer
+
+    def _opening(self) -> list[Step]:
+        return opening(self._session, self._target, self._role_prefix, make=self._make)
+
+    def _result(self, answer: Answer, first: int, count: int) -> SqlResult:
+        results = answer.results[first : first + count]
+        written = sum(
+            result.command_tuples or 0
+            for result in results
+            if (result.command_status or b"").startswith(_COUNTED)
+        )
+        last = results[-1]
+        return SqlResult(
+            rows=load_rows(last, self._session.transformer()),
+            columns=column_names(last),
+            rows_written=written,
+            schema=schema_of(self._target),
+        )
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise SqlError("the transaction has ended", query="")
+
+    async def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            await self._release(self._session)

@@ -1,0 +1,109 @@
+"""The front end: HTTP and WebSockets in, the application and its agents behind."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from agents import route_agent_request
+from durable import Request, Response, current_env
+from server.errors import response_to
+from server.http import request_of, respond
+from server.settings import Settings
+from server.socket import ClientSocket, close_all
+
+if TYPE_CHECKING:
+    from durable import Env
+    from server.socket import SocketEvents
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[Request, Any], Response | None | Awaitable[Response | None]]
+
+
+class FrontEnd:
+    """Holds every client socket of this node."""
+
+    def __init__(
+        self, settings: Settings, env: Env, events: SocketEvents, fetch: Fetch | None
+    ) -> None:
+        self._settings = settings
+        self._env = env
+        self._events = events
+        self._fetch: Fetch = fetch or route_agent_request
+        self._sockets: set[ClientSocket] = set()
+        self._draining = False
+
+    @property
+    def sockets(self) -> int:
+        """How many client sockets are open."""
+        return len(self._sockets)
+
+    async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request with the application's fetch function."""
+        answer = await self.answer(incoming, self._fetch)
+        if answer is None:
+            return web.Response(text="Not found", status=404)
+        return answer
+
+    async def answer(
+        self, incoming: web.BaseRequest, fetch: Fetch
+    ) -> web.StreamResponse | None:
+        """Answer one request with a fetch function; None if that returned None."""
+        if incoming.headers.get("Upgrade", "").lower() == "websocket":
+            return await self._upgrade(incoming, fetch)
+        response = await self._ask(incoming, fetch, None)
+        return None if response is None else await respond(incoming, response)
+
+    async def ping_all(self) -> None:
+        """Let middleboxes see that idle sockets are alive."""
+        for socket in tuple(self._sockets):
+            socket.ping()
+
+    def drain(self) -> None:
+        """Take no more sockets, and send the open ones elsewhere (1001)."""
+        self._draining = True
+        close_all(self._sockets, 1001, "The server is shutting down")
+
+    async def _ask(
+        self, incoming: web.BaseRequest, fetch: Fetch, socket: ClientSocket | None
+    ) -> Response | None:
+        token = current_env.set(self._env)
+        try:
+            request = request_of(incoming, self._settings.max_body_bytes)
+            request.socket_port = socket
+            response = fetch(request, self._env)
+            if inspect.isawaitable(response):
+                response = await response
+        except Exception as error:  # noqa: BLE001  # whatever the application raises
+            return response_to(error, incoming.path)
+        finally:
+            current_env.reset(token)
+        return response
+
+    async def _upgrade(
+        self, incoming: web.BaseRequest, fetch: Fetch
+    ) -> web.StreamResponse | None:
+        if not web.WebSocketResponse().can_prepare(incoming):
+            return web.Response(text="Malformed WebSocket handshake", status=400)
+        if self._draining or len(self._sockets) >= self._settings.max_sockets:
+            return web.Response(
+                text="Too many sockets", status=503, headers={"Retry-After": "1"}
+            )
+        socket = ClientSocket(self._settings.socket_buffer_bytes)
+        response = await self._ask(incoming, fetch, socket)
+        if response is None or response.status != 101:
+            socket.discard(self._events)
+            return None if response is None else await respond(incoming, response)
+        del response
+        self._sockets.add(socket)
+        try:
+            return await socket.serve(
+                incoming, self._events, self._settings.max_message_bytes
+            )
+        finally:
+            self._sockets.discard(socket)

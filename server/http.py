@@ -1,0 +1,116 @@
+"""aiohttp's requests and responses ↔ ours, streamed both ways with backpressure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from durable import BodyTooLarge, Request, Response
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
+
+log = logging.getLogger(__name__)
+
+# What belongs to one hop of the connection, and is the server's to write.
+_HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_BODILESS = (204, 304)
+
+
+class _StreamFailed(Exception):
+    """A body raised after its head was sent: all that is left is to hang up."""
+
+
+def request_of(incoming: web.BaseRequest, max_body: int) -> Request:
+    """Our view of a request; the body is read when somebody asks for it.
+
+    Raises:
+        BodyTooLarge: it says itself that it is over ``max_body`` bytes.
+    """
+    path = incoming.raw_path
+    if path.startswith("/"):
+        host = incoming.headers.get("Host", "localhost")
+        url = f"{incoming.scheme}://{host}{path}"
+    else:
+        # The absolute form, as proxies are asked.
+        url = path
+    if not incoming.can_read_body:
+        return Request(incoming.method, url, headers=incoming.headers)
+    declared = incoming.content_length
+    if declared is not None and declared > max_body:
+        raise BodyTooLarge(f"the body is over {max_body} bytes (max_body_bytes)")
+    return Request(
+        incoming.method,
+        url,
+        headers=incoming.headers,
+        body=_limited(incoming.content, max_body),
+    )
+
+
+async def _limited(content: StreamReader, limit: int) -> AsyncIterator[bytes]:
+    received = 0
+    async for piece in content.iter_any():
+        received += len(piece)
+        if received > limit:
+            raise BodyTooLarge(f"the body is over {limit} bytes (max_body_bytes)")
+        yield piece
+
+
+async def respond(incoming: web.BaseRequest, response: Response) -> web.StreamResponse:
+    """Send our response; a streamed body goes as fast as the client reads."""
+    content = response.content
+    if content is None or isinstance(content, bytes):
+        answer = web.Response(body=content, status=response.status)
+        _copy_headers(response, answer)
+        return answer
+    streamed = web.StreamResponse(status=response.status)
+    _copy_headers(response, streamed)
+    pieces = response.body
+    try:
+        await streamed.prepare(incoming)
+        if incoming.method != "HEAD" and response.status not in _BODILESS:
+            async for piece in pieces:
+                await streamed.write(piece)
+        await streamed.write_eof()
+    except (ConnectionError, BadHttpMessage):
+        # The client has gone; the body's generator is told by being closed.
+        log.debug("client left in mid-stream")
+    except asyncio.CancelledError:
+        _hang_up(incoming)
+        raise
+    except Exception:
+        log.exception("streamed body failed", extra={"path": incoming.path})
+        _hang_up(incoming)
+    finally:
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+    return streamed
+
+
+def _hang_up(incoming: web.BaseRequest) -> None:
+    # Without the closing chunk the client can tell that the body is not whole.
+    if incoming.transport is not None:
+        incoming.transport.close()
+
+
+def _copy_headers(response: Response, answer: web.StreamResponse) -> None:
+    for name, value in response.headers.items():
+        if name.lower() not in _HOP_BY_HOP:
+            answer.headers.add(name, value)

@@ -1,0 +1,120 @@
+"""Composition: database → worker → router → front end, opened in order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from typing import Any
+
+from durable import DurableObject, DurableObjectNamespace, Env
+from durable.routing.router import Router
+from durable.store import registry
+from durable.store.agent_sql import AgentSql
+from durable.store.database import Database
+from durable.store.sql_login import AgentSqlSettings
+from durable.worker.worker import Worker, WorkerSettings
+from server.front import Fetch, FrontEnd
+from server.settings import Settings
+from server.timer import PeriodicWork
+
+VERSION = "0.1.0"
+PING_SECONDS = 30.0
+
+
+class Runtime:
+    """A node's parts; ``async with`` starts and, in reverse, stops them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        classes: Iterable[type[DurableObject]],
+        fetch: Fetch | None = None,
+    ) -> None:
+        self._settings = settings
+        self._classes = {cls.__name__: cls for cls in classes}
+        self._fetch = fetch
+        self._stack = AsyncExitStack()
+        self.env = Env(settings.vars)
+        self.front: FrontEnd
+        self.worker: Worker
+
+    async def __aenter__(self) -> Runtime:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.front.drain()
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self._settings
+        dsn = settings.database_url
+        assert dsn is not None  # the command line has found one
+        database = await stack.enter_async_context(
+            Database(
+                dsn,
+                limit=settings.lease_seconds,
+                size=settings.read_connections,
+                name="durable reads",
+            )
+        )
+        tags = await registry.namespace_tags(database, list(self._classes))
+        sql = await stack.enter_async_context(
+            AgentSql(
+                AgentSqlSettings(
+                    database_url=dsn,
+                    connections=settings.sql_connections,
+                    lease_seconds=settings.lease_seconds,
+                )
+            )
+        )
+        timer = await stack.enter_async_context(PeriodicWork())
+        self.worker = Worker(
+            self._worker_settings(dsn),
+            database,
+            {tags[name]: cls for name, cls in self._classes.items()},
+            env=self.env,
+            sql=sql,
+            timer=timer,
+        )
+        router = Router(
+            self.worker.dispatcher,
+            shards=settings.shards,
+            wait_for_claim=self.worker.shards.wait_for,
+            owner_address=lambda shard: registry.owner_address(database, shard),
+            patience=settings.lease_seconds / 4,
+        )
+        for name, cls in self._classes.items():
+            self.env.namespaces[name] = DurableObjectNamespace(
+                name, cls, tags[name], router
+            )
+        await stack.enter_async_context(self.worker)
+        self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
+        timer.every(PING_SECONDS, self.front.ping_all)
+
+    def _worker_settings(self, dsn: str) -> WorkerSettings:
+        settings = self._settings
+        return WorkerSettings(
+            worker_id=uuid.uuid4(),
+            address=f"{settings.host}:{settings.port}",
+            version=VERSION,
+            dsn=dsn,
+            shards=settings.shards,
+            lease=settings.lease_seconds,
+            freshness=settings.freshness_seconds,
+            idle=settings.idle_seconds,
+            start_timeout=settings.start_timeout_seconds,
+            drain=settings.drain_seconds,
+            max_waiting=settings.max_waiting,
+        )
+
+    def counts(self) -> dict[str, Any]:
+        """What is live, for operators."""
+        return {
+            "activations": len(self.worker.dispatcher),
+            "sockets": self.front.sockets,
+            "shards": self.worker.shards.owned,
+        }
