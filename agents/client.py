@@ -1,8 +1,8 @@
 """The client for asyncio: an agent's state, calls and messages over one WebSocket.
 
 Invariant: what a program observes here is what it would observe through npm
-`agents/client`; the differences are listed in docs/clients.md. This module imports
-neither the rest of `agents` nor `durable`, so a client program stays light.
+`agents/client`; the differences are listed in docs/clients.md. It imports
+neither the rest of `agents` nor `durable`, so that a client program can stay light.
 """
 
 from __future__ import annotations

@@ -298,12 +298,26 @@ def test_an_unknown_option_is_named() -> None:
         AgentClient(agent="Counter", host="localhost:1", **options)
 
 
-def test_the_client_imports_neither_the_runtime_nor_the_server() -> None:
-    code = "import sys, agents.client; print(*sys.modules, sep='\\n')"
+def test_the_client_itself_imports_neither_the_runtime_nor_the_server() -> None:
+    # A bare package in place of ours: what `agents/__init__.py` imports is not the
+    # client's doing.
+    code = """
+import sys, types
+import agents
+bare = types.ModuleType("agents")
+bare.__path__ = list(agents.__path__)
+kept = {"agents": bare}
+for name in [n for n in sys.modules if n.split(".")[0] in ("agents", "durable")]:
+    del sys.modules[name]
+sys.modules.update(kept)
+import agents.client
+print(*sys.modules, sep="\\n")
+"""
     listed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"durable", "server", "sqlalchemy", "asyncpg"} & set(listed)
     ours = {name for name in listed if name.startswith("agents.")}
     allowed = ("agents.client", "agents.naming")
+    assert "agents.client" in ours
     assert {name for name in ours if not name.startswith(allowed)} == set()
