@@ -214,7 +214,7 @@ class AgentClient:
         method: str,
         args: Sequence[Any] = (),
         *,
-        timeout: float | CallTimeout | None = CallTimeout.DEFAULT,  # noqa: ASYNC109
+        timeout: float | CallTimeout | None = CallTimeout.DEFAULT,
         on_chunk: Callable[[Any], object] | None = None,
     ) -> Any:
         """Call a method of the agent and wait for its result.
