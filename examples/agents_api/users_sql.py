@@ -26,14 +26,14 @@ class UserDirectory(Agent):
     """A small directory of users."""
 
     async def on_start(self, props: object = None) -> None:
-        """Make the table; BIGINT, as milliseconds don't fit Postgres' INTEGER."""
+        """Make the table; an INTEGER column holds 64 bits here, as in SQLite."""
         await self.sql(
             """
             CREATE TABLE IF NOT EXISTS users (
                 id TEXT PRIMARY KEY,
                 name TEXT NOT NULL,
                 email TEXT UNIQUE,
-                created_at BIGINT
+                created_at INTEGER
             )
             """
         )

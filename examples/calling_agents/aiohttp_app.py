@@ -32,12 +32,12 @@ class CodeReview(Agent[Any, Review]):
     initial_state = Review(comments=[])
 
     @callable()
-    def comment(self, text: str) -> int:
+    async def comment(self, text: str) -> int:
         """Add a comment; browsers may call it, and so may the handlers below."""
         self.set_state({"comments": [*self.state["comments"], text]})
         return len(self.state["comments"])
 
-    def comments(self) -> list[str]:
+    async def comments(self) -> list[str]:
         """All comments: for the server only, as it isn't marked ``@callable``."""
         return self.state["comments"]
 
@@ -53,7 +53,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 async def review(request: web.Request) -> web.Response:
     """Call the team's agent; POST adds a comment."""
-    agent = await get_agent_by_name(CodeReview, request.match_info["team"])
+    env = request.app[RUNTIME].env
+    agent = await get_agent_by_name(CodeReview, request.match_info["team"], env=env)
     if request.method == "POST":
         return web.json_response({"count": await agent.comment(await request.text())})
     return web.json_response(await agent.comments())

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
 
-from fastapi import Depends, FastAPI, Header, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from server.embed import DurableRuntime
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -30,12 +30,12 @@ class CodeReview(Agent[Any, Review]):
     initial_state = Review(comments=[])
 
     @callable()
-    def comment(self, text: str) -> int:
+    async def comment(self, text: str) -> int:
         """Add a comment; browsers may call it, and so may the handlers below."""
         self.set_state({"comments": [*self.state["comments"], text]})
         return len(self.state["comments"])
 
-    def comments(self) -> list[str]:
+    async def comments(self) -> list[str]:
         """All comments: for the server only, as it isn't marked ``@callable``."""
         return self.state["comments"]
 
@@ -73,14 +73,16 @@ app.add_middleware(AgentRoutes)
 
 
 @app.get("/code-review/{team}", dependencies=[Depends(authenticated)])
-async def read(team: str) -> list[str]:
+async def read(request: Request, team: str) -> list[str]:
     """Call the team's agent by name."""
-    agent = await get_agent_by_name(CodeReview, team)
+    env = request.app.state.runtime.env
+    agent = await get_agent_by_name(CodeReview, team, env=env)
     return await agent.comments()
 
 
 @app.post("/code-review/{team}", dependencies=[Depends(authenticated)])
-async def write(team: str, text: str) -> dict[str, int]:
+async def write(request: Request, team: str, text: str) -> dict[str, int]:
     """Add a comment; every connected client sees the new state."""
-    agent = await get_agent_by_name(CodeReview, team)
+    env = request.app.state.runtime.env
+    agent = await get_agent_by_name(CodeReview, team, env=env)
     return {"count": await agent.comment(text)}

@@ -33,7 +33,7 @@ class Ballot(Agent[Any, Votes]):
     initial_state = Votes(votes=0)
 
     @callable()
-    def vote(self) -> int:
+    async def vote(self) -> int:
         """Count one vote."""
         self.set_state({"votes": self.state["votes"] + 1})
         return self.state["votes"]
@@ -49,7 +49,8 @@ async def lifespan(site: Starlette) -> AsyncIterator[None]:
 
 async def vote(request: Request) -> JSONResponse:
     """Call an agent by name from an ordinary handler."""
-    ballot = await get_agent_by_name(Ballot, request.path_params["name"])
+    env = request.app.state.runtime.env
+    ballot = await get_agent_by_name(Ballot, request.path_params["name"], env=env)
     return JSONResponse({"votes": await ballot.vote()})
 
 
