@@ -1,12 +1,21 @@
-"""Agents: durable objects with synced state, callable methods and client sockets."""
+"""Agents: durable objects with synced state, callable methods and client sockets.
 
-from agents.agent import Agent
-from agents.callables import StreamingResponse, callable  # noqa: A004  # the public name
-from agents.connection import Connection, ConnectionContext
-from agents.context import CurrentAgent, get_current_agent
-from agents.event_stream import event_stream
-from agents.routing import RouteInfo, get_agent_by_name, route_agent_request
-from durable import Request, Response, SqlError
+Names are imported when they are first used: ``import agents.client`` alone stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+    from agents.callables import StreamingResponse, callable  # noqa: A004
+    from agents.connection import Connection, ConnectionContext
+    from agents.context import CurrentAgent, get_current_agent
+    from agents.event_stream import event_stream
+    from agents.routing import RouteInfo, get_agent_by_name, route_agent_request
+    from durable import Request, Response, SqlError
 
 # The command line checks it: another distribution may install a package of this name.
 __distribution__ = "durable-agents"
@@ -27,3 +36,21 @@ __all__ = [
     "get_current_agent",
     "route_agent_request",
 ]
+
+_HOMES = {
+    "agents.agent": ("Agent",),
+    "agents.callables": ("StreamingResponse", "callable"),
+    "agents.connection": ("Connection", "ConnectionContext"),
+    "agents.context": ("CurrentAgent", "get_current_agent"),
+    "agents.event_stream": ("event_stream",),
+    "agents.routing": ("RouteInfo", "get_agent_by_name", "route_agent_request"),
+    "durable": ("Request", "Response", "SqlError"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+    return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 from typing_extensions import TypeVar
 
 from agents import protocol
-from agents.callables import Method, methods_of, refusal
+from agents.callables import CallableOptions, Method, methods_of, refusal
 from agents.connection import Connection, ConnectionContext
 from agents.context import CurrentAgent, current
 from agents.naming import kebab_case
@@ -203,15 +203,9 @@ class Agent(DurableObject, Generic[Env, State]):
         """Whether a connection gets identity, state and MCP frames."""
         return connection.hears_protocol
 
-    def get_callable_methods(self) -> dict[str, dict[str, Any]]:
-        """What clients may call: name → description and whether it streams."""
-        return {
-            name: {
-                "description": method.options.description,
-                "streaming": method.options.streaming,
-            }
-            for name, method in self._methods.items()
-        }
+    def get_callable_methods(self) -> dict[str, CallableOptions]:
+        """What clients may call: name → ``description`` and ``streaming``."""
+        return {name: method.options for name, method in self._methods.items()}
 
     async def destroy(self) -> None:
         """Delete all that is stored, close every socket (1001), end this instance."""
@@ -346,6 +340,7 @@ class Agent(DurableObject, Generic[Env, State]):
             await self.run_hook(self.on_connect, connection, ctx)
         except Exception as error:  # noqa: BLE001  # the user's hooks
             await self.report(error, connection)
+            websocket.take_back()
             connection.send_frame(Frame(protocol.setup_error(str(error))))
             connection.close(1011, SETUP_FAILED)
         finally:

@@ -17,8 +17,11 @@ from durable import (
 log = logging.getLogger(__name__)
 
 
-def response_to(error: Exception, path: str) -> Response:
-    """The answer to a request that failed; unexpected errors get an id to look up."""
+def response_to(error: Exception, path: str, *, show: bool) -> Response:
+    """The answer to a request that failed; unexpected errors get an id to look up.
+
+    ``show`` adds the error's text, never its trace: for ``durable dev``.
+    """
     if isinstance(error, BodyTooLarge):
         return Response(f"Payload too large: {error}", status=413)
     if isinstance(error, NameRefused):
@@ -31,7 +34,10 @@ def response_to(error: Exception, path: str) -> Response:
     log.error(
         "request failed", exc_info=error, extra={"error_id": error_id, "path": path}
     )
-    return Response(f"Internal Server Error (error id {error_id})", status=500)
+    text = f"Internal Server Error (error id {error_id})"
+    if show:
+        text += f"\n{type(error).__name__}: {error}"
+    return Response(text, status=500)
 
 
 def _busy(text: str) -> Response:

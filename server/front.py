@@ -80,7 +80,7 @@ class FrontEnd:
             if inspect.isawaitable(response):
                 response = await response
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            return response_to(error, incoming.path)
+            return response_to(error, incoming.path, show=self._settings.show_errors)
         finally:
             current_env.reset(token)
         return response

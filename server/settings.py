@@ -101,6 +101,14 @@ def _size(least: int, most: int) -> Parser:
     return parse
 
 
+def _flag(value: str) -> bool:
+    words = {"on": True, "true": True, "1": True, "off": False, "false": False}
+    words["0"] = False
+    if value.strip().lower() not in words:
+        raise ValueError("on or off")
+    return words[value.strip().lower()]
+
+
 def _choice(*allowed: str) -> Parser:
     def parse(value: str) -> str:
         if value.strip().lower() not in allowed:
@@ -190,6 +198,13 @@ class Settings:
         1_000,
         _count(1, 1_000_000),
         "Invocations that may wait for one object; beyond, they are refused with 503.",
+    )
+    show_errors: bool = _setting(
+        False,
+        _flag,
+        "Whether clients see the text of an unexpected error, or only its id: on or "
+        "off.",
+        dev=True,
     )
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "Least level to log."

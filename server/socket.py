@@ -110,6 +110,12 @@ class ClientSocket:
             return
         self._write(encode(frame), coalesce=frame.coalesce)
 
+    def take_back(self) -> None:
+        """Forget what was sent, as long as the upgrade isn't answered."""
+        if self._transport is None and self._backlog is not None:
+            self._backlog.clear()
+            self._backlog_bytes = 0
+
     def close(self, code: int, reason: str) -> None:
         """Write a closing frame behind what was sent; nothing follows it."""
         if self._closed:

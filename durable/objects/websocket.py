@@ -166,6 +166,10 @@ class WebSocket:
         if record.open:
             self._emit(lambda: record.port.send(frame))
 
+    def take_back(self) -> None:
+        """Unsay what was sent before the upgrade is answered."""
+        self._emit(self.record.port.take_back)
+
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Close with a code of the WebSocket registry; what was sent before arrives.
 

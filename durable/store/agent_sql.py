@@ -30,7 +30,7 @@ from durable.store.sql_guard import SqlGuard
 from durable.store.sql_login import AgentSqlSettings, Login, prepare_login
 from durable.store.sql_outcome import Layout, settle
 from durable.store.sql_session import Session
-from durable.store.sql_steps import closing, dropping
+from durable.store.sql_steps import PREPARE_OPENING, closing, dropping
 from durable.store.sql_transaction import AgentTransaction, Call, SqlResult
 from durable.store.sql_values import (
     RESULT_ADAPTERS,
@@ -76,6 +76,7 @@ class AgentSql:
             min_size=0,
             max_size=self._settings.connections,
             timeout=self._settings.wait_seconds,
+            configure=_configure,
             open=False,
             name="agent sql",
         )
@@ -191,3 +192,7 @@ class AgentSql:
         if session.broken:
             await session.connection.close()
         await self._pool.putconn(session.connection)
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    await connection.execute(PREPARE_OPENING)

@@ -40,12 +40,16 @@ _DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One statement with its parameters as they are sent ($1 … placeholders)."""
+    """One statement with its parameters as they are sent ($1 … placeholders).
+
+    ``prepared``: ``sql`` is the name of a statement that the connection has prepared.
+    """
 
     sql: bytes
     values: Sequence[bytes | None] | None = None
     types: Sequence[int] | None = None
     formats: Sequence[int] | None = None
+    prepared: bool = False
 
 
 @dataclass(slots=True)
@@ -140,7 +144,9 @@ class Session:
         pgconn = self.connection.pgconn
         pgconn.enter_pipeline_mode()
         commands: deque[Any] = deque(
-            partial(pgconn.send_query_params, s.sql, s.values, s.types, s.formats)
+            partial(pgconn.send_query_prepared, s.sql, s.values)
+            if s.prepared
+            else partial(pgconn.send_query_params, s.sql, s.values, s.types, s.formats)
             for s in steps
         )
         commands.append(pgconn.pipeline_sync)

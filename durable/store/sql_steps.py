@@ -21,17 +21,18 @@ BACK_TO_SAVEPOINT = Step(b"ROLLBACK TO SAVEPOINT statement")
 _OWN_ROLE = (Step(b"SET LOCAL ROLE NONE"), Step(b"SET LOCAL search_path = pg_catalog"))
 
 # Evaluated from left to right: the fence first, the role last. pg_temp is last in the
-# path, so that nobody's temporary table can stand for an agent's own.
-_OPEN = (
-    b"SELECT durable.fence($1::int, $2::bigint, $3::uuid), "
-    b"set_config('search_path', $4 || ', pg_temp', true), "
-    b"set_config('role', $5, true)"
-)
+# path, so that nobody's temporary table can stand for an agent's own. Prepared once for
+# each connection: it names nothing of an agent's, and parsing it is a fifth of a read.
+PREPARE_OPENING = """
+    PREPARE durable_open (int, bigint, uuid, text, text) AS
+    SELECT durable.fence($1, $2, $3),
+        pg_catalog.set_config('search_path', $4, true),
+        pg_catalog.set_config('role', $5, true)
+"""
 _OPEN_NEW = (
     b"SELECT durable.open_agent_schema("
     b"$1::int, $2::bigint, $3::uuid, $4::uuid, $5::bigint, $6::text), "
-    b"set_config('search_path', $7 || ', pg_temp', true), "
-    b"set_config('role', $8, true)"
+    b"set_config('search_path', $7, true), set_config('role', $8, true)"
 )
 _DROP = b"SELECT durable.drop_agent_schema($1::int, $2::bigint, $3::uuid, $4::uuid)"
 
@@ -46,11 +47,15 @@ def opening(
 ) -> list[Step]:
     """BEGIN, the fence, and becoming the agent; ``make``: its schema and role first."""
     claim, object_id = target.claim, target.object_id
-    params: list[object] = [claim.shard, claim.epoch, claim.claim_id]
-    if make:
-        params += [object_id, target.row.tag, target.row.name]
-    params += [schema_of(target), role_prefix + object_id.hex]
-    return [_BEGIN, session.step(_OPEN_NEW if make else _OPEN, params)]
+    path = f"{schema_of(target)}, pg_temp"
+    role = role_prefix + object_id.hex
+    if not make:
+        texts = (claim.shard, claim.epoch, claim.claim_id, path, role)
+        values = [str(text).encode() for text in texts]
+        return [_BEGIN, Step(b"durable_open", values, prepared=True)]
+    proof = (claim.shard, claim.epoch, claim.claim_id, object_id)
+    row = target.row
+    return [_BEGIN, session.step(_OPEN_NEW, (*proof, row.tag, row.name, path, role))]
 
 
 def dropping(session: Session, target: SqlTarget) -> list[Step]:
