@@ -205,7 +205,7 @@ def test_a_module_with_the_name_of_one_of_our_packages_is_served(
 
 
 def test_a_new_project_serves_its_page_and_passes_its_own_test(
-    project_dir: Path,
+    project_dir: Path, database_url: str
 ) -> None:
     assert durable("new", "trips", cwd=project_dir).returncode == 0
     again = durable("new", "trips", cwd=project_dir)
@@ -214,13 +214,14 @@ def test_a_new_project_serves_its_page_and_passes_its_own_test(
 
     project = project_dir / "trips"
     assert (project / ".gitignore").read_text().startswith(".durable/")
-    with serving("dev", cwd=project) as (_, url):
+    settings = {"DURABLE_DATABASE_URL": database_url}
+    with serving("dev", cwd=project, **settings) as (_, url):
         assert "<h1>trips</h1>" in get(url)
         assert get(f"{url}/agents/counter/lobby") == '{"count":0}'
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=project,
-        env=environment(),
+        env=environment(**settings),
         capture_output=True,
         text=True,
         check=False,
