@@ -143,7 +143,7 @@ class Room(Agent[Any, RoomState]):
         return Response.json({"state": state, "rows": await self.history()})
 
     async def _record(self, who: str, what: str) -> None:
-        """Add a row, forget the oldest beyond the limit, and show it to every tab."""
+        """Add a row and show it to every tab; now and then forget the oldest."""
         (row,) = await self.sql(
             "INSERT INTO change (who, what, count) VALUES ($1, $2, $3) "
             "RETURNING id, at, who, what, count",
@@ -151,7 +151,8 @@ class Room(Agent[Any, RoomState]):
             what,
             self.state.count,
         )
-        await self.sql("DELETE FROM change WHERE id <= $1", row["id"] - ROWS_KEPT)
+        if row["id"] % ROWS_KEPT == 0:
+            await self.sql("DELETE FROM change WHERE id <= $1", row["id"] - ROWS_KEPT)
         self.broadcast(json.dumps({"type": "row", "row": row}))
 
     def _announce(self, without: Connection | None = None) -> None:

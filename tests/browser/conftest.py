@@ -85,16 +85,16 @@ def open_tab(browser: Browser) -> Iterator[Callable[[str], str]]:
 
 
 @pytest.fixture(scope="session")
-def browser_database(postgres_server: str) -> Iterator[str]:
-    """A database for the servers that the browser visits."""
+def demo_database(postgres_server: str) -> Iterator[str]:
+    """The demo's database."""
     with postgres.fresh_database(postgres_server) as dsn:
         yield dsn
 
 
 @pytest.fixture(scope="session")
-def demo_url(browser_database: str) -> Iterator[str]:
+def demo_url(demo_database: str) -> Iterator[str]:
     """The demo, served as ``make run`` does."""
-    environment = {"DURABLE_DATABASE_URL": browser_database}
+    environment = {"DURABLE_DATABASE_URL": demo_database}
     with running(dev("server/demo/app.py"), environment) as url:
         yield url
 

@@ -150,12 +150,12 @@ def test_curl_changes_what_open_tabs_show(
 
 
 def test_the_sql_that_the_page_shows_reads_the_state_in_postgres(
-    visit: Callable[[], Tab], browser_database: str, room: str
+    visit: Callable[[], Tab], demo_database: str, room: str
 ) -> None:
     tab = visit()
     tab.press('[data-add="10"]')
     tab.wait_for_text("#count", "10")
-    with psycopg.connect(browser_database) as connection:
+    with psycopg.connect(demo_database) as connection:
         rows = connection.execute(tab.text("#psql").encode()).fetchall()
     assert rows == [("Room", room, {"count": 10, "note": "", "colour": "amber"})]
 
@@ -176,9 +176,9 @@ def test_the_python_that_the_page_shows_is_there(visit: Callable[[], Tab]) -> No
 
 
 def test_a_tab_says_that_the_server_is_gone_and_comes_back_with_it(
-    browser: Browser, open_tab: OpenTab, browser_database: str
+    browser: Browser, open_tab: OpenTab, database_url: str
 ) -> None:
-    environment = {"DURABLE_DATABASE_URL": browser_database}
+    environment = {"DURABLE_DATABASE_URL": database_url}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -10,16 +10,18 @@ from tests.browser.conftest import Browser
 from tests.browser.pages import Tab
 from tests.examples.frontend import build
 from tests.examples.serving import dev, running
+from tests.support import postgres
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def page_url(chromium: tuple[str, str], browser_database: str) -> Iterator[str]:
+def page_url(chromium: tuple[str, str], postgres_server: str) -> Iterator[str]:
     build()
-    environment = {"DURABLE_DATABASE_URL": browser_database}
-    with running(dev("examples/frontend/pages.py"), environment) as url:
-        yield url
+    with postgres.fresh_database(postgres_server) as dsn:
+        environment = {"DURABLE_DATABASE_URL": dsn}
+        with running(dev("examples/frontend/pages.py"), environment) as url:
+            yield url
 
 
 @pytest.fixture

@@ -15,13 +15,6 @@ from tests.support import postgres
 
 
 @pytest.fixture(scope="session")
-def examples_database(postgres_server: str) -> Iterator[str]:
-    """A database for all servers of the examples."""
-    with postgres.fresh_database(postgres_server) as dsn:
-        yield dsn
-
-
-@pytest.fixture(scope="session")
 def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A language model's URL, and what it was asked."""
     with chat_server() as found:
@@ -30,15 +23,13 @@ def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 @pytest.fixture(scope="session")
 def server_url(
-    examples_database: str, model: tuple[str, list[dict[str, Any]]]
+    postgres_server: str, model: tuple[str, list[dict[str, Any]]]
 ) -> Iterator[str]:
     """The server that runs every example agent."""
-    environment = {
-        "DURABLE_DATABASE_URL": examples_database,
-        "DURABLE_VAR_MODEL_URL": model[0],
-    }
-    with running(dev("tests/examples/combined.py"), environment) as url:
-        yield url
+    with postgres.fresh_database(postgres_server) as dsn:
+        environment = {"DURABLE_DATABASE_URL": dsn, "DURABLE_VAR_MODEL_URL": model[0]}
+        with running(dev("tests/examples/combined.py"), environment) as url:
+            yield url
 
 
 @pytest.fixture

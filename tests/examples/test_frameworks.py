@@ -29,9 +29,9 @@ def uvicorn(module: str) -> list[str]:
     ids=["aiohttp", "fastapi"],
 )
 async def test_handlers_call_the_agent_that_browsers_are_connected_to(
-    command: list[str], examples_database: str
+    command: list[str], database_url: str
 ) -> None:
-    environment = {"DURABLE_DATABASE_URL": examples_database, "PYTHONPATH": "."}
+    environment = {"DURABLE_DATABASE_URL": database_url, "PYTHONPATH": "."}
     with running(command, environment) as url:
         team = command[-1] + command[1].replace("/", "")
         async with (
@@ -59,9 +59,9 @@ async def test_handlers_call_the_agent_that_browsers_are_connected_to(
 
 
 async def test_starlette_mounts_the_agents_beside_its_own_routes(
-    examples_database: str,
+    database_url: str,
 ) -> None:
-    environment = {"DURABLE_DATABASE_URL": examples_database, "PYTHONPATH": "."}
+    environment = {"DURABLE_DATABASE_URL": database_url, "PYTHONPATH": "."}
     with running(uvicorn("starlette_app"), environment) as url:
         async with (
             aiohttp.ClientSession(url) as http,

@@ -11,16 +11,18 @@ import pytest
 
 from tests.examples.frontend import FRONTEND, install
 from tests.examples.serving import dev, running
+from tests.support import postgres
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def frontend_host(examples_database: str) -> Iterator[str]:
+def frontend_host(postgres_server: str) -> Iterator[str]:
     install()
-    environment = {"DURABLE_DATABASE_URL": examples_database}
-    with running(dev("examples/frontend/app.py"), environment) as url:
-        yield url.removeprefix("http://")
+    with postgres.fresh_database(postgres_server) as dsn:
+        environment = {"DURABLE_DATABASE_URL": dsn}
+        with running(dev("examples/frontend/pages.py"), environment) as url:
+            yield url.removeprefix("http://")
 
 
 async def node(script: str, host: str) -> str:
