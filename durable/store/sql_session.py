@@ -16,10 +16,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -27,7 +25,7 @@ from psycopg import AsyncConnection
 from psycopg.abc import Transformer
 from psycopg.adapt import PyFormat
 from psycopg.adapt import Transformer as NewTransformer
-from psycopg.generators import fetch_many, pipeline_communicate
+from psycopg.generators import fetch_many, send
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
@@ -143,21 +141,21 @@ class Session:
     ) -> Generator[Any, Any, None]:
         pgconn = self.connection.pgconn
         pgconn.enter_pipeline_mode()
-        commands: deque[Any] = deque(
-            partial(pgconn.send_query_prepared, s.sql, s.values)
-            if s.prepared
-            else partial(pgconn.send_query_params, s.sql, s.values, s.types, s.formats)
-            for s in steps
-        )
-        commands.append(pgconn.pipeline_sync)
-        fetched = yield from pipeline_communicate(pgconn, commands)
-        while not (fetched and fetched[-1][-1].status == ExecStatus.PIPELINE_SYNC):
-            _collect(answer, fetched)
-            results = yield from fetch_many(pgconn)
-            if not results:
-                raise psycopg.OperationalError("Postgres sent fewer results than asked")
-            fetched = [results]
-        _collect(answer, fetched[:-1])
+        for s in steps:
+            if s.prepared:
+                pgconn.send_query_prepared(s.sql, s.values)
+            else:
+                pgconn.send_query_params(s.sql, s.values, s.types, s.formats)
+        pgconn.pipeline_sync()
+        # Also reads while Postgres is too busy answering to take in more.
+        yield from send(pgconn)
+        while True:
+            fetched = yield from fetch_many(pgconn)
+            if len(fetched) != 1:
+                raise psycopg.OperationalError("a statement without just one result")
+            if fetched[0].status == ExecStatus.PIPELINE_SYNC:
+                break
+            answer.results.append(fetched[0])
         if len(answer.results) != len(steps):
             raise psycopg.OperationalError("results and statements don't pair up")
         pgconn.exit_pipeline_mode()
@@ -189,10 +187,3 @@ def _first_failure(results: Sequence[PGresult]) -> int | None:
         if result.status not in _DONE:
             return None if sqlstate(result) is None else number
     return None
-
-
-def _collect(answer: Answer, fetched: Sequence[Sequence[PGresult]]) -> None:
-    for results in fetched:
-        if len(results) != 1:
-            raise psycopg.OperationalError("a statement with more than one result")
-        answer.results.append(results[0])
