@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from selenium import webdriver
 
+from tests.examples.frontend import missing
 from tests.examples.serving import dev, running
 from tests.support import postgres
 
@@ -39,13 +39,6 @@ def chromium() -> tuple[str, str]:
     if browser is None or driver is None:
         missing("Chromium with chromedriver")
     return browser, driver
-
-
-def missing(what: str) -> NoReturn:
-    """Skip with a visible line; where ``CI`` is set, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
 
 
 @pytest.fixture(scope="session")

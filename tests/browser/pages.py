@@ -10,7 +10,7 @@ from selenium.common.exceptions import StaleElementReferenceException, TimeoutEx
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-LIMIT = 15
+LIMIT = 30
 
 
 class Tab:
