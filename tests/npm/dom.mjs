@@ -76,6 +76,12 @@ export function mount(defer, agentClass, given = {}) {
   }, what);
   probe.rendered = () => probe.until(() => true, "the first rendering");
   probe.identified = () => probe.until(({ identified }) => identified, "an identified hook");
+  // Not by the screen: React may render loss and return of the identity as one.
+  probe.again = async () => {
+    const identities = (items) => items.filter(([kind]) => kind === "identity").length;
+    await log.until((items) => identities(items) > 1, "a second identity");
+    await probe.identified();
+  };
   probe.unmount = () => root.unmount();
   defer(() => root.unmount());
   probe.render();

@@ -136,7 +136,8 @@ check("destroy closes with 1001 and leaves nothing", ["b.destroyed", "d.destroy"
 });
 
 check("an instance slow to start is reached in the end", ["b.slow-handshake"], async (defer) => {
-  const client = await ready(defer, "SlowStartAgent", { connectionTimeout: 150 });
+  const client = connect(defer, { agent: "SlowStartAgent", name: unique(), connectionTimeout: 150 });
+  await many(client, "identity", 1);
   assert.ok(client.kinds("close").length >= 1, "no handshake timed out");
   let count;
   while (count !== 1) count = await client.call("connections");

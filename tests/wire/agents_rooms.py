@@ -1,7 +1,5 @@
 """Agents under test: streams, and connections with all that they carry."""
 
-# ruff: noqa: RUF012 - written as a user writes a module
-
 from __future__ import annotations
 
 from typing import Any

@@ -1,7 +1,5 @@
 """Agents under test: state, its refusal and its hooks; a journal for all of them."""
 
-# ruff: noqa: RUF012 - written as a user writes a module
-
 from __future__ import annotations
 
 import asyncio
@@ -96,7 +94,7 @@ class StateAgent(Journalled):
             connection.send(json.dumps({"type": "greeting", "text": greeting}))
 
     @callable(description="Adds to the count")
-    def increment(self, by: int = 1) -> int:
+    async def increment(self, by: int = 1) -> int:
         self.set_state({"count": self.state["count"] + by})
         return int(self.state["count"])
 

@@ -4,8 +4,6 @@ Each agent serves one group of rules. What the server called, and in which order
 is kept in `journal` and read back by a call, so that a test sees both sides.
 """
 
-# ruff: noqa: RUF012 - written as a user writes a module
-
 from __future__ import annotations
 
 import asyncio
@@ -168,9 +166,18 @@ class FailingAgent(Journalled):
     async def on_message(self, connection: Connection, message: str | bytes) -> None:
         raise RuntimeError("on_message failed")
 
-    async def on_error(self, connection: Any, error: Any = None) -> None:
+    async def on_error(  # type: ignore[override]  # the order is what is tested
+        self, connection: Any, error: Any = None
+    ) -> None:
         shown = connection.id if isinstance(connection, Connection) else connection
         self.journal.append(["error", str(shown), str(error)])
+
+
+class RaisingAgent(Agent):
+    """Raises in on_request; the on_error is the inherited one."""
+
+    async def on_request(self, request: Request) -> Response:
+        raise RuntimeError("on_request failed")
 
 
 class AIChat(EchoAgent):
@@ -226,6 +233,6 @@ async def fetch(request: Request, env: Any) -> Response:
         if answer is not None:
             return answer
     if request.path.startswith("/me"):
-        stub = await get_agent_by_name(env.StateAgent, request.query["user"])
+        stub = await get_agent_by_name(StateAgent, request.query["user"])
         return await stub.fetch(request)
     return Response("the application's own answer", status=404)
