@@ -16,7 +16,7 @@ from agents.context import CurrentAgent, current
 from agents.naming import kebab_case
 from agents.state_sync import UNSET, StateSync
 from agents.typed import StateCodec, state_codec, state_type_of
-from durable import DurableObject, Frame, Request, Response
+from durable import DurableObject, Frame, Request, Response, must_await
 
 if TYPE_CHECKING:
     from durable import DurableObjectState, WebSocket
@@ -225,7 +225,7 @@ class Agent(DurableObject, Generic[Env, State]):
                 return await self._connect(request)
             try:
                 response = self.on_request(request)
-                if inspect.isawaitable(response):
+                if must_await(response):
                     response = await response
             except Exception as error:  # noqa: BLE001  # the user's hook
                 await self._on_error(error, None)
@@ -271,7 +271,7 @@ class Agent(DurableObject, Generic[Env, State]):
             result = super().call_method(method, args, kwargs)
         finally:
             current.reset(token)
-        if inspect.isawaitable(result):
+        if must_await(result):
             return self._as_me(result)
         return result
 
@@ -280,7 +280,7 @@ class Agent(DurableObject, Generic[Env, State]):
     async def run_hook(self, hook: Callable[..., Any], *args: Any) -> Any:
         """Call a plain or async hook."""
         result = hook(*args)
-        return await result if inspect.isawaitable(result) else result
+        return await result if must_await(result) else result
 
     async def report(
         self, error: Exception, connection: Connection | None = None
@@ -381,7 +381,7 @@ class Agent(DurableObject, Generic[Env, State]):
             result = self.on_message(connection, message)
         except Exception as error:  # noqa: BLE001  # the user's hook
             return self.report(error, connection)
-        if inspect.isawaitable(result):
+        if must_await(result):
             return self._guarded(connection, lambda: result)
         return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from agents import protocol
 from agents.typed import argument_converter
-from durable import Frame, json_text
+from durable import Frame, json_text, must_await
 
 if TYPE_CHECKING:
     from agents.agent import Agent
@@ -127,7 +127,7 @@ class Method:
             result = self._function(agent, *self._convert(args))
         except Exception as error:  # noqa: BLE001  # the user's method
             return self._failed(connection, call_id, error)
-        if inspect.isawaitable(result):
+        if must_await(result):
             return self._finish(connection, call_id, result)
         self._answer(connection, call_id, result)
         return None
@@ -168,7 +168,7 @@ class Method:
                 stream.end()
                 return
             result = self._function(agent, stream, *self._convert(args))
-            if inspect.isawaitable(result):
+            if must_await(result):
                 await result
         except Exception as error:  # noqa: BLE001  # the user's method
             if not stream.is_closed:

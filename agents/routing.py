@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -16,6 +15,7 @@ from durable import (
     Request,
     Response,
     current_env,
+    must_await,
 )
 
 A = TypeVar("A")
@@ -89,7 +89,7 @@ async def _routed(
     hook = on_before_connect if request.is_upgrade else on_before_request
     if hook is not None:
         answer = hook(request, RouteInfo(namespace.name, route[1]))
-        if inspect.isawaitable(answer):
+        if must_await(answer):
             answer = await answer
         if isinstance(answer, Response):
             return answer

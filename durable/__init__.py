@@ -14,6 +14,7 @@ from durable.domain.errors import (
 from durable.domain.ids import DurableObjectId, NameRefused
 from durable.domain.ports import Frame
 from durable.objects import json_text
+from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env, current_env
 from durable.objects.http import BodyTooLarge, Request, Response
@@ -48,4 +49,5 @@ __all__ = [
     "WebSocket",
     "current_env",
     "json_text",
+    "must_await",
 ]

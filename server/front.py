@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from agents import route_agent_request
-from durable import Request, Response, current_env
+from durable import Request, Response, current_env, must_await
 from server.errors import response_to
 from server.http import request_of, respond
 from server.settings import Settings
-from server.socket import ClientSocket, close_all
+from server.socket import ClientSocket, Outbox, close_all
 
 if TYPE_CHECKING:
     from durable import Env
@@ -36,6 +35,7 @@ class FrontEnd:
         self._events = events
         self._fetch: Fetch = fetch or route_agent_request
         self._sockets: set[ClientSocket] = set()
+        self._outbox = Outbox()
         self._draining = False
 
     @property
@@ -77,7 +77,7 @@ class FrontEnd:
             request = request_of(incoming, self._settings.max_body_bytes)
             request.socket_port = socket
             response = fetch(request, self._env)
-            if inspect.isawaitable(response):
+            if must_await(response):
                 response = await response
         except Exception as error:  # noqa: BLE001  # whatever the application raises
             return response_to(error, incoming.path, show=self._settings.show_errors)
@@ -94,7 +94,7 @@ class FrontEnd:
             return web.Response(
                 text="Too many sockets", status=503, headers={"Retry-After": "1"}
             )
-        socket = ClientSocket(self._settings.socket_buffer_bytes)
+        socket = ClientSocket(self._settings.socket_buffer_bytes, self._outbox)
         response = await self._ask(incoming, fetch, socket)
         if response is None or response.status != 101:
             socket.discard(self._events)

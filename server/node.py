@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ async def run_node(settings: Settings, module: UserModule) -> None:
     Raises:
         OSError: the address can't be listened on.
     """
+    _calm_collector()
     listening = _listen(settings.host, settings.port)
     stop = _on_signals()
     fetch = module.app if module.kind == "fetch" else None
@@ -69,6 +71,14 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     listening.bind((host, port))
     return listening
+
+
+def _calm_collector() -> None:
+    # Per-message garbage dies by reference counts; frequent full collections over
+    # thousands of live objects cost a third of the CPU (profiled) and free nothing.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _on_signals() -> asyncio.Event:

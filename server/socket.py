@@ -66,9 +66,29 @@ def _head(first: int, size: int) -> bytes:
     return struct.pack("!BBQ", first, 127, size)
 
 
-def _closing(code: int, reason: str) -> bytes:
+def _closing(code: int, reason: str) -> Frame:
     payload = b"" if code == NO_STATUS else struct.pack("!H", code) + reason.encode()
-    return _head(0x88, len(payload)) + payload
+    frame = Frame(payload)
+    frame.wire = _head(0x88, len(payload)) + payload
+    return frame
+
+
+class Outbox:
+    """Writes what a turn of the loop said to each socket in one go, not in many."""
+
+    def __init__(self) -> None:
+        self._sockets: list[ClientSocket] = []
+
+    def add(self, socket: ClientSocket) -> None:
+        """Flush this socket at the end of the turn."""
+        if not self._sockets:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._sockets.append(socket)
+
+    def _flush(self) -> None:
+        sockets, self._sockets = self._sockets, []
+        for socket in sockets:
+            socket.flush()
 
 
 class ClientSocket:
@@ -81,17 +101,22 @@ class ClientSocket:
         "_drain",
         "_limit",
         "_object_id",
+        "_outbox",
         "_record",
+        "_said",
         "_transport",
         "_writer",
     )
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, outbox: Outbox) -> None:
         self._limit = limit
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._writer: AbstractStreamWriter | None = None
+        # Frames of this turn of the loop.
+        self._said: list[Frame] | None = None
         # Frames that can't be written yet; all of them before the upgrade is answered.
-        self._backlog: deque[tuple[bytes, bool]] | None = deque()
+        self._backlog: deque[Frame] | None = deque()
         self._backlog_bytes = 0
         self._closed = False
         self._drain: asyncio.Task[None] | None = None
@@ -108,7 +133,13 @@ class ClientSocket:
         """Write a frame, or keep it for a slow reader."""
         if self._closed:
             return
-        self._write(encode(frame), coalesce=frame.coalesce)
+        if self._backlog is not None:
+            self._keep(frame)
+        elif self._said is None:
+            self._said = [frame]
+            self._outbox.add(self)
+        else:
+            self._said.append(frame)
 
     def take_back(self) -> None:
         """Forget what was sent, as long as the upgrade isn't answered."""
@@ -120,7 +151,8 @@ class ClientSocket:
         """Write a closing frame behind what was sent; nothing follows it."""
         if self._closed:
             return
-        self._write(_closing(code, reason), coalesce=False)
+        self.send(_closing(code, reason))
+        self.flush()
         self._closed = True
         if self._transport is not None:
             self._hang_up_later(self._transport)
@@ -130,43 +162,48 @@ class ClientSocket:
         if self._transport is not None and self._backlog is None and not self._closed:
             self._transport.write(PING)
 
-    def _write(self, wire: bytes, *, coalesce: bool) -> None:
-        transport = self._transport
-        if self._backlog is None and transport is not None:
-            if transport.get_write_buffer_size() < HIGH_WATER:
-                transport.write(wire)
-                return
-            self._backlog = deque()
-        self._keep(wire, coalesce=coalesce)
+    def flush(self) -> None:
+        """Write what this turn said, unless the client is behind with reading."""
+        said, self._said = self._said, None
+        if said is None or self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() < HIGH_WATER:
+            wires = [encode(frame) for frame in said]
+            self._transport.write(wires[0] if len(wires) == 1 else b"".join(wires))
+            return
+        self._backlog = deque()
+        for frame in said:
+            self._keep(frame)
 
-    def _keep(self, wire: bytes, *, coalesce: bool) -> None:
+    def _keep(self, frame: Frame) -> None:
         backlog = self._backlog
-        assert backlog is not None  # its caller has seen to that
-        if coalesce:
+        if backlog is None:
+            # The client was too slow in the midst of this turn.
+            return
+        if frame.coalesce:
             for kept in backlog:
-                if kept[1]:
+                if kept.coalesce:
                     backlog.remove(kept)
-                    self._backlog_bytes -= len(kept[0])
+                    self._backlog_bytes -= len(encode(kept))
                     break
-        backlog.append((wire, coalesce))
-        self._backlog_bytes += len(wire)
+        backlog.append(frame)
+        self._backlog_bytes += len(encode(frame))
         if self._backlog_bytes > self._limit:
             self._too_slow()
         elif self._transport is not None and self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._drained())
 
     async def _drained(self) -> None:
-        assert self._writer is not None and self._transport is not None
+        assert self._writer is not None  # set with the transport
+        transport = self._transport
+        assert transport is not None  # nobody drains before the upgrade
         try:
             while self._backlog:
                 await self._writer.drain()
-                while (
-                    self._backlog
-                    and self._transport.get_write_buffer_size() < HIGH_WATER
-                ):
-                    wire, _ = self._backlog.popleft()
+                while self._backlog and transport.get_write_buffer_size() < HIGH_WATER:
+                    wire = encode(self._backlog.popleft())
                     self._backlog_bytes -= len(wire)
-                    self._transport.write(wire)
+                    transport.write(wire)
             self._backlog = None
         except ConnectionError:
             # The reading side hears of it, and ends the socket.
@@ -177,10 +214,10 @@ class ClientSocket:
     def _too_slow(self) -> None:
         log.info("a client reads too slowly: closed")
         self._closed = True
-        self._backlog = deque()
+        self._backlog = None
         self._backlog_bytes = 0
         if self._transport is not None:
-            self._transport.write(_closing(TRY_LATER, "Reading too slowly"))
+            self._transport.write(encode(_closing(TRY_LATER, "Reading too slowly")))
             self._hang_up_later(self._transport)
 
     def _hang_up_later(self, transport: asyncio.Transport) -> None:
@@ -216,8 +253,8 @@ class ClientSocket:
     def _open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         backlog, self._backlog, self._backlog_bytes = self._backlog, None, 0
-        for wire, _ in backlog or ():
-            transport.write(wire)
+        if backlog:
+            transport.write(b"".join([encode(frame) for frame in backlog]))
         if self._closed:
             self._hang_up_later(transport)
 
@@ -261,7 +298,8 @@ class ClientSocket:
     def _answer_close(self, code: int) -> None:
         if not self._closed and self._transport is not None:
             # With the client's own code, as genuine servers do.
-            self._transport.write(_closing(code, ""))
+            self.flush()
+            self._transport.write(encode(_closing(code, "")))
         self._closed = True
 
     def _ended(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
@@ -56,6 +57,7 @@ def check_name(name: str) -> None:
         raise NameRefused(f"a name is at most {MAX_NAME_BYTES} bytes, this has {size}")
 
 
+@lru_cache(maxsize=16_384)
 def id_from_name(tag: int, name: str) -> DurableObjectId:
     """The id of a name in the namespace with this tag: always the same one."""
     check_name(name)

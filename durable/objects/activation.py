@@ -8,7 +8,6 @@ cancelled, their callers get the error, and the next event activates anew.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import secrets
 from collections.abc import (
@@ -37,8 +36,9 @@ from durable.domain.ports import SqlTarget
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
 from durable.gates.task_scope import TaskScope
-from durable.objects.state import DurableObjectState
+from durable.objects.awaiting import must_await
 from durable.objects.http import aclose
+from durable.objects.state import DurableObjectState
 from durable.objects.storage import Done
 from durable.objects.transaction import Transaction
 from durable.objects.websocket import SocketRecord, SocketTable, WebSocket, check_tags
@@ -231,7 +231,7 @@ class Activation:
             token = current_activation.set(self)
             try:
                 result = handler(*args)
-                if inspect.isawaitable(result):
+                if must_await(result):
                     result = await result
             finally:
                 current_activation.reset(token)
@@ -359,7 +359,7 @@ class Activation:
     async def _entered(self, deliver: Callable[[], Any]) -> Any:
         self._unstarted -= 1
         result = deliver()
-        return await result if inspect.isawaitable(result) else result
+        return await result if must_await(result) else result
 
     # --- what the object does
 

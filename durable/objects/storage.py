@@ -18,8 +18,8 @@ from durable.objects.cache import in_order
 if TYPE_CHECKING:
     from durable.domain.writes import Stored
     from durable.objects.activation import Activation
-    from durable.objects.write_back import WriteBack
     from durable.objects.transaction import Transaction
+    from durable.objects.write_back import WriteBack
 
 T = TypeVar("T")
 MAX_KEYS = 128
