@@ -16,7 +16,7 @@ from server.embedded_postgres import embedded_postgres
 async def main() -> None:
     """Uses it until told to stop."""
     async with embedded_postgres(Path(sys.argv[1])) as dsn:
-        print(dsn, flush=True)  # noqa: T201
+        print(dsn, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
 
