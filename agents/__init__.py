@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agents.agent import Agent
-    from agents.callables import StreamingResponse, callable  # noqa: A004
+    from agents.callables import StreamingResponse, callable
     from agents.connection import Connection, ConnectionContext
     from agents.context import CurrentAgent, get_current_agent
     from agents.event_stream import event_stream

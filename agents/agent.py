@@ -288,7 +288,7 @@ class Agent(DurableObject, Generic[Env, State]):
         """Tell ``on_error``; what that raises ends in the log."""
         try:
             await self._on_error(error, connection)
-        except Exception as raised:  # noqa: BLE001  # the user's hook
+        except Exception as raised:  # the user's hook
             if raised is not error:
                 log.exception("on_error failed")
 

@@ -31,12 +31,12 @@ class CallableOptions:
 
 
 @overload
-def callable(function: F, /) -> F: ...  # noqa: A001  # the public name
+def callable(function: F, /) -> F: ...  # the public name
 @overload
-def callable(  # noqa: A001
+def callable(
     *, description: str | None = None, streaming: bool = False
 ) -> Callable[[F], F]: ...
-def callable(  # noqa: A001
+def callable(
     function: F | None = None,
     /,
     *,

@@ -22,7 +22,7 @@ NO_MCP_SERVERS = orjson.dumps(
 
 
 def identity(name: str, agent: str, *, state_follows: bool) -> bytes:
-    """Who the client is connected to. ``stateFollows`` only if a state frame is next."""
+    """Who the client talks to. ``stateFollows`` only if a state frame follows."""
     frame: dict[str, Any] = {"type": IDENTITY, "name": name, "agent": agent}
     if state_follows:
         frame["stateFollows"] = True

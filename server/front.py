@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from agents import route_agent_request
 from durable import Request, Response, current_env, must_await
+from server import asgi
+from server.asgi import AsgiSocket, Receive, Scope, Send
 from server.errors import response_to
 from server.http import request_of, respond
 from server.settings import Settings
@@ -21,7 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[Request, Any], Response | None | Awaitable[Response | None]]
+Fetch = Callable[[Request, Any], Response | Awaitable[Response | None] | None]
+
+
+Socket = ClientSocket | AsgiSocket
 
 
 class FrontEnd:
@@ -34,7 +40,7 @@ class FrontEnd:
         self._env = env
         self._events = events
         self._fetch: Fetch = fetch or route_agent_request
-        self._sockets: set[ClientSocket] = set()
+        self._sockets: set[Socket] = set()
         self._outbox = Outbox()
         self._draining = False
 
@@ -56,13 +62,41 @@ class FrontEnd:
         """Answer one request with a fetch function; None if that returned None."""
         if incoming.headers.get("Upgrade", "").lower() == "websocket":
             return await self._upgrade(incoming, fetch)
-        response = await self._ask(incoming, fetch, None)
+        make = partial(request_of, incoming, self._settings.max_body_bytes)
+        response = await self._ask(make, fetch, None)
         return None if response is None else await respond(incoming, response)
+
+    async def answer_asgi(
+        self, scope: Scope, receive: Receive, send: Send, fetch: Fetch
+    ) -> bool:
+        """Answer an ASGI request; False, untouched, if the function returned None."""
+        make = partial(asgi.request_of, scope, receive, self._settings.max_body_bytes)
+        if scope["type"] == "http":
+            response = await self._ask(make, fetch, None)
+            if response is not None:
+                await asgi.respond(response, send)
+            return response is not None
+        socket = AsgiSocket(self._settings.socket_buffer_bytes)
+        response = await self._ask(make, fetch, socket)
+        if response is None or response.status != 101:
+            socket.ended(self._events)
+            if response is not None:
+                await receive()
+                await asgi.refuse(response, scope, send)
+            return response is not None
+        self._sockets.add(socket)
+        try:
+            await receive()
+            await socket.serve(receive, send, self._events)
+        finally:
+            self._sockets.discard(socket)
+        return True
 
     async def ping_all(self) -> None:
         """Let middleboxes see that idle sockets are alive."""
         for socket in tuple(self._sockets):
-            socket.ping()
+            if isinstance(socket, ClientSocket):
+                socket.ping()
 
     def drain(self) -> None:
         """Take no more sockets, and send the open ones elsewhere (1001)."""
@@ -70,17 +104,19 @@ class FrontEnd:
         close_all(self._sockets, 1001, "The server is shutting down")
 
     async def _ask(
-        self, incoming: web.BaseRequest, fetch: Fetch, socket: ClientSocket | None
+        self, make: Callable[[], Request], fetch: Fetch, socket: Socket | None
     ) -> Response | None:
         token = current_env.set(self._env)
+        path = "?"
         try:
-            request = request_of(incoming, self._settings.max_body_bytes)
+            request = make()
+            path = request.path
             request.socket_port = socket
             response = fetch(request, self._env)
             if must_await(response):
                 response = await response
         except Exception as error:  # noqa: BLE001  # whatever the application raises
-            return response_to(error, incoming.path, show=self._settings.show_errors)
+            return response_to(error, path, show=self._settings.show_errors)
         finally:
             current_env.reset(token)
         return response
@@ -95,7 +131,8 @@ class FrontEnd:
                 text="Too many sockets", status=503, headers={"Retry-After": "1"}
             )
         socket = ClientSocket(self._settings.socket_buffer_bytes, self._outbox)
-        response = await self._ask(incoming, fetch, socket)
+        make = partial(request_of, incoming, self._settings.max_body_bytes)
+        response = await self._ask(make, fetch, socket)
         if response is None or response.status != 101:
             socket.discard(self._events)
             return None if response is None else await respond(incoming, response)

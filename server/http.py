@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # What belongs to one hop of the connection, and is the server's to write.
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     {
         "connection",
         "content-length",
@@ -112,5 +112,5 @@ def _hang_up(incoming: web.BaseRequest) -> None:
 
 def _copy_headers(response: Response, answer: web.StreamResponse) -> None:
     for name, value in response.headers.items():
-        if name.lower() not in _HOP_BY_HOP:
+        if name.lower() not in HOP_BY_HOP:
             answer.headers.add(name, value)

@@ -9,16 +9,19 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import web
 
 from server.runtime import Runtime
 from server.settings import Settings
-from server.user_module import UserModule
+from server.user_module import UserModule, UserModuleError
 
 # A peer that doesn't acknowledge for so long is gone; the kernel finds out.
 PEER_SECONDS = 30
+BACKLOG = 4096
 
 
 async def run_node(settings: Settings, module: UserModule) -> None:
@@ -32,32 +35,82 @@ async def run_node(settings: Settings, module: UserModule) -> None:
     stop = _on_signals()
     fetch = module.app if module.kind == "fetch" else None
     async with Runtime(settings, module.classes, fetch) as runtime:
-        handler = await _handler(runtime, module)
-        runner = web.ServerRunner(web.Server(handler, access_log=None))
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listening, backlog=4096).start()
-            asyncio.get_running_loop().add_signal_handler(
-                signal.SIGUSR1, _print_counts, runtime
-            )
-            host, port = listening.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            print(f"Ready on http://{shown}:{port}", flush=True)  # noqa: T201
-            await stop.wait()
-        finally:
-            await runner.shutdown()
-            runtime.front.drain()
-            listening.close()
-            await runner.cleanup()
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGUSR1, _print_counts, runtime
+        )
+        if module.kind == "asgi":
+            await _serve_asgi(runtime, module.app, listening, stop)
+        else:
+            await _serve(runtime, module, listening, stop)
 
 
-async def _handler(runtime: Runtime, module: UserModule) -> Any:
-    if module.kind in (None, "fetch"):
-        return runtime.front.handle
-    from server.mount import aiohttp_handler, asgi_handler
+async def _serve(
+    runtime: Runtime, module: UserModule, listening: socket.socket, stop: asyncio.Event
+) -> None:
+    runner: web.BaseRunner
+    if module.kind == "aiohttp":
+        from server.embed import mount_aiohttp
 
-    make = aiohttp_handler if module.kind == "aiohttp" else asgi_handler
-    return await make(runtime, module.app)
+        mount_aiohttp(runtime, module.app)
+        runner = web.AppRunner(module.app, access_log=None)
+    else:
+        runner = web.ServerRunner(web.Server(runtime.front.handle, access_log=None))
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listening, backlog=BACKLOG).start()
+        _say_ready(listening)
+        await stop.wait()
+    finally:
+        runtime.front.drain()
+        await runner.cleanup()
+
+
+async def _serve_asgi(
+    runtime: Runtime, app: Any, listening: socket.socket, stop: asyncio.Event
+) -> None:
+    """Let uvicorn, which knows ASGI, hold the sockets."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise UserModuleError(
+            "an ASGI application needs uvicorn: pip install 'durable-agents[asgi]'"
+        ) from error
+    from server.embed import mount_asgi
+
+    listening.listen(BACKLOG)
+    config = uvicorn.Config(
+        mount_asgi(runtime, app), log_config=None, access_log=False, ws="websockets"
+    )
+    server = _quiet_server(uvicorn, config, listening)
+    serving = asyncio.ensure_future(server.serve([listening]))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    runtime.front.drain()
+    server.should_exit = True
+    await serving
+    stopping.cancel()
+
+
+def _quiet_server(uvicorn: Any, config: Any, listening: socket.socket) -> Any:
+    """A uvicorn that leaves signals to us, and says when it serves."""
+
+    class Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn is optional
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def startup(self, sockets: Any = None) -> None:
+            await super().startup(sockets=sockets)
+            if self.started:
+                _say_ready(listening)
+
+    return Server(config)
+
+
+def _say_ready(listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Ready on http://{shown}:{port}", flush=True)  # noqa: T201
 
 
 def _listen(host: str, port: int) -> socket.socket:

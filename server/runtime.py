@@ -66,6 +66,7 @@ class Runtime:
             AgentSql(
                 AgentSqlSettings(
                     database_url=dsn,
+                    login_url=settings.sql_url,
                     connections=settings.sql_connections,
                     lease_seconds=settings.lease_seconds,
                 )

@@ -156,6 +156,11 @@ class Settings:
     sql_connections: int = _setting(
         8, _count(1, 64), "Connections for agents' own SQL, at most, per node."
     )
+    sql_url: str | None = _setting(
+        None,
+        _dsn,
+        "Login for agents' own SQL, as a URL, where the main one may not make roles.",
+    )
     lease_seconds: float = _setting(
         10.0,
         _seconds(2, 600),

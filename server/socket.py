@@ -1,16 +1,14 @@
 """The front end's end of a client's socket.
 
 Frames are encoded once for all their receivers and written straight to the transport:
-nothing here waits. A client that reads slowly has a backlog of its own, in which a newer
-state frame replaces an older one; a backlog over the limit closes the socket with 1013.
+nothing here waits. A client that reads slowly has a backlog of its own, in which a
+newer state frame replaces an older one; over its limit the socket is closed (1013).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import struct
-from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import WSMsgType, web
@@ -18,13 +16,14 @@ from aiohttp.abc import AbstractStreamWriter
 
 from durable import DurableObjectId, Frame, Overloaded, Unavailable
 from durable.domain.errors import DurableError
+from server.backlog import NO_STATUS, Backlog, closing, encode
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord
 
 log = logging.getLogger(__name__)
 
-NO_STATUS, ABNORMAL, RESTARTED, TRY_LATER = 1005, 1006, 1012, 1013
+ABNORMAL, RESTARTED, TRY_LATER = 1006, 1012, 1013
 PING = b"\x89\x00"
 # Beyond so many bytes in the transport, frames wait in the backlog.
 HIGH_WATER = 65_536
@@ -37,7 +36,8 @@ class SocketEvents(Protocol):
 
     def socket_message(
         self, object_id: DurableObjectId, record: SocketRecord, message: str | bytes
-    ) -> None: ...
+    ) -> None:
+        """The client sent something."""
 
     def socket_closed(
         self,
@@ -46,31 +46,8 @@ class SocketEvents(Protocol):
         code: int,
         reason: str,
         was_clean: bool,
-    ) -> None: ...
-
-
-def encode(frame: Frame) -> bytes:
-    """A frame as a server sends it: unmasked, whole, not compressed."""
-    if frame.wire is None:
-        frame.wire = _head(0x81 if frame.text else 0x82, len(frame.payload)) + (
-            frame.payload
-        )
-    return frame.wire
-
-
-def _head(first: int, size: int) -> bytes:
-    if size < 126:
-        return bytes((first, size))
-    if size < 65_536:
-        return struct.pack("!BBH", first, 126, size)
-    return struct.pack("!BBQ", first, 127, size)
-
-
-def _closing(code: int, reason: str) -> Frame:
-    payload = b"" if code == NO_STATUS else struct.pack("!H", code) + reason.encode()
-    frame = Frame(payload)
-    frame.wire = _head(0x88, len(payload)) + payload
-    return frame
+    ) -> None:
+        """The socket is closed."""
 
 
 class Outbox:
@@ -96,7 +73,6 @@ class ClientSocket:
 
     __slots__ = (
         "_backlog",
-        "_backlog_bytes",
         "_closed",
         "_drain",
         "_limit",
@@ -116,8 +92,7 @@ class ClientSocket:
         # Frames of this turn of the loop.
         self._said: list[Frame] | None = None
         # Frames that can't be written yet; all of them before the upgrade is answered.
-        self._backlog: deque[Frame] | None = deque()
-        self._backlog_bytes = 0
+        self._backlog: Backlog | None = Backlog(limit)
         self._closed = False
         self._drain: asyncio.Task[None] | None = None
         self._object_id: DurableObjectId | None = None
@@ -145,13 +120,12 @@ class ClientSocket:
         """Forget what was sent, as long as the upgrade isn't answered."""
         if self._transport is None and self._backlog is not None:
             self._backlog.clear()
-            self._backlog_bytes = 0
 
     def close(self, code: int, reason: str) -> None:
         """Write a closing frame behind what was sent; nothing follows it."""
         if self._closed:
             return
-        self.send(_closing(code, reason))
+        self.send(closing(code, reason))
         self.flush()
         self._closed = True
         if self._transport is not None:
@@ -171,7 +145,7 @@ class ClientSocket:
             wires = [encode(frame) for frame in said]
             self._transport.write(wires[0] if len(wires) == 1 else b"".join(wires))
             return
-        self._backlog = deque()
+        self._backlog = Backlog(self._limit)
         for frame in said:
             self._keep(frame)
 
@@ -180,15 +154,8 @@ class ClientSocket:
         if backlog is None:
             # The client was too slow in the midst of this turn.
             return
-        if frame.coalesce:
-            for kept in backlog:
-                if kept.coalesce:
-                    backlog.remove(kept)
-                    self._backlog_bytes -= len(encode(kept))
-                    break
-        backlog.append(frame)
-        self._backlog_bytes += len(encode(frame))
-        if self._backlog_bytes > self._limit:
+        backlog.push(frame)
+        if backlog.is_over:
             self._too_slow()
         elif self._transport is not None and self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._drained())
@@ -201,9 +168,7 @@ class ClientSocket:
             while self._backlog:
                 await self._writer.drain()
                 while self._backlog and transport.get_write_buffer_size() < HIGH_WATER:
-                    wire = encode(self._backlog.popleft())
-                    self._backlog_bytes -= len(wire)
-                    transport.write(wire)
+                    transport.write(encode(self._backlog.pop()))
             self._backlog = None
         except ConnectionError:
             # The reading side hears of it, and ends the socket.
@@ -215,9 +180,8 @@ class ClientSocket:
         log.info("a client reads too slowly: closed")
         self._closed = True
         self._backlog = None
-        self._backlog_bytes = 0
         if self._transport is not None:
-            self._transport.write(encode(_closing(TRY_LATER, "Reading too slowly")))
+            self._transport.write(encode(closing(TRY_LATER, "Reading too slowly")))
             self._hang_up_later(self._transport)
 
     def _hang_up_later(self, transport: asyncio.Transport) -> None:
@@ -252,9 +216,9 @@ class ClientSocket:
 
     def _open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        backlog, self._backlog, self._backlog_bytes = self._backlog, None, 0
+        backlog, self._backlog = self._backlog, None
         if backlog:
-            transport.write(b"".join([encode(frame) for frame in backlog]))
+            transport.write(b"".join([encode(frame) for frame in backlog.drain()]))
         if self._closed:
             self._hang_up_later(transport)
 
@@ -262,7 +226,8 @@ class ClientSocket:
         self, websocket: web.WebSocketResponse, events: SocketEvents
     ) -> tuple[int, str, bool]:
         object_id, record = self._object_id, self._record
-        assert object_id is not None and record is not None  # set by accepted()
+        assert object_id is not None  # set by accepted()
+        assert record is not None
         while True:
             message = await websocket.receive()
             kind = message.type
@@ -299,7 +264,7 @@ class ClientSocket:
         if not self._closed and self._transport is not None:
             # With the client's own code, as genuine servers do.
             self.flush()
-            self._transport.write(encode(_closing(code, "")))
+            self._transport.write(encode(closing(code, "")))
         self._closed = True
 
     def _ended(

@@ -1,4 +1,4 @@
-"""Time, as Python sees it. Due alarms are the database's to decide, never this clock's."""
+"""Time, as Python sees it. Which alarms are due is the database's to decide."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Protocol
 class Clock(Protocol):
     """Seconds since some fixed moment; never goes back, runs on in a suspended host."""
 
-    def __call__(self) -> float: ...
+    def __call__(self) -> float:
+        """The seconds."""
 
 
 def _boottime() -> float:

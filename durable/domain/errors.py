@@ -30,7 +30,7 @@ class CommitFailed(ResetError):
 
 
 class CommitUnknown(ResetError):
-    """The connection was lost in the commit: it was written whole, or not at all."""
+    """The connection was lost in the commit: all was written, or nothing."""
 
 
 class DataRefused(CommitFailed):
@@ -68,7 +68,7 @@ class StartFailed(DurableError):
 
 
 class RemoteError(DurableError):
-    """An exception of another object's code, with its message; ``name`` is its class."""
+    """An exception of another object's code; ``name`` is its class."""
 
     remote = True
 

@@ -43,7 +43,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRange:
-    """Keys in UTF-8 order: ``start`` inclusive, ``end`` exclusive; at most ``limit``."""
+    """Keys in UTF-8 order, at most ``limit``: ``start`` inclusive, ``end`` not."""
 
     start: str = ""
     end: str | None = None
@@ -92,7 +92,7 @@ class SqlTarget:
 
 
 class SqlTransaction(Protocol):
-    """A database transaction in an agent's schema, fenced, until commit or roll back."""
+    """A fenced database transaction in an agent's schema."""
 
     async def run(self, statement: Any, params: Sequence[object]) -> Any: ...
 
@@ -165,5 +165,10 @@ class Invoker(Protocol):
     async def fetch(self, target: DurableObjectId, request: Any, props: Any) -> Any: ...
 
     async def call(
-        self, target: DurableObjectId, method: str, payload: str, props: Any
-    ) -> str: ...
+        self,
+        target: DurableObjectId,
+        method: str,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        props: Any,
+    ) -> Any: ...

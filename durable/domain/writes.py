@@ -14,7 +14,7 @@ Slot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The proof of owning a shard: sent along with every write, checked in the commit."""
+    """The proof of owning a shard: sent with every write, checked in the commit."""
 
     shard: int
     epoch: int

@@ -1,0 +1,1 @@
+"""Who may run now, who may speak now."""

@@ -77,7 +77,7 @@ class OutputGate:
             return
         left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(left)
-        self.emit(lambda: left.done() or left.set_result(None))
+        self.emit(lambda: None if left.done() else left.set_result(None))
         try:
             await left
         finally:

@@ -25,24 +25,22 @@ from typing import TYPE_CHECKING, Any
 from durable.domain.activations import ActivationState, step
 from durable.domain.errors import (
     Aborted,
-    CommitUnknown,
     DurableError,
     ResetError,
-    SqlError,
     StartFailed,
-    Unavailable,
 )
-from durable.domain.ports import SqlTarget
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
-from durable.gates.task_scope import TaskScope
 from durable.objects.awaiting import must_await
 from durable.objects.http import aclose
+from durable.objects.object_sql import ObjectSql
+from durable.objects.socket_events import SocketEvents
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import Done
 from durable.objects.transaction import Transaction
 from durable.objects.websocket import SocketRecord, SocketTable, WebSocket, check_tags
 from durable.objects.write_back import WriteBack
+from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.domain.ids import DurableObjectId
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
     from durable.objects.http import Request, Response
 
 log = logging.getLogger(__name__)
-RESTARTED = 1012
 
 # The activation whose code runs; calls it makes pass its output gate first.
 current_activation: ContextVar[Activation | None] = ContextVar(
@@ -104,14 +101,13 @@ class Activation:
         self.open_transaction: Transaction | None = None
         # The evictor's count at the last event.
         self.used = 0
+        self.socket_events = SocketEvents(self)
         self._cls = cls
-        self._row = row
         self._context = context
-        self._schema: str | None = None
+        self._sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
         self._scope = TaskScope(str(object_id))
         self._running: set[asyncio.Task[Any]] = set()
-        self._unstarted = 0
         self._streams = 0
         self._ending = False
         self.input_gate.lock()
@@ -132,7 +128,7 @@ class Activation:
         )
 
     async def settle(self) -> None:
-        """Return when its handlers and background work have ended and all is durable."""
+        """Return when all its work has ended and all it wrote is durable."""
         while not self.is_idle and self.state is not ActivationState.GONE:
             running = [t for t in self._running if not t.done()]
             if running:
@@ -151,10 +147,7 @@ class Activation:
         if self.state is ActivationState.GONE:
             return
         self._end(error)
-        for record in list(self._context.sockets.of(self.id.value)):
-            if record.unacknowledged:
-                record.unacknowledged = 0
-                record.port.close(RESTARTED, "The object was reset")
+        self.socket_events.reset(self._context.sockets.of(self.id.value))
 
     def deactivate(self) -> None:
         """End this activation: it was idle, or its shard goes elsewhere."""
@@ -183,12 +176,13 @@ class Activation:
         for task in tuple(self._running):
             if task is not asyncio.current_task():
                 task.cancel()
+        self._scope.cancel_others()
 
     async def _start(self) -> None:
         try:
             loaded = await self._context.reader.load(self.claim.shard, self.id.value)
             self.rows.opened(loaded)
-            self._schema = loaded.sql_schema
+            self._sql.schema = loaded.sql_schema
             token = current_activation.set(self)
             try:
                 self._instance = self._cls(DurableObjectState(self), self._context.env)
@@ -196,7 +190,7 @@ class Activation:
                 current_activation.reset(token)
         except DurableError as error:
             self.reset(error)
-        except Exception as error:  # noqa: BLE001  # the user's constructor
+        except Exception as error:  # the user's constructor
             log.exception("constructor failed", extra={"object": str(self.id)})
             self.reset(self._start_failed(error))
         else:
@@ -291,75 +285,13 @@ class Activation:
     def _call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return self._instance.call_method(method, args, kwargs)
 
-    def socket_message(self, record: SocketRecord, message: str | bytes) -> None:
-        """Deliver a client's message; at once if nothing keeps it from entering."""
-        if self.input_gate.is_open and not self._unstarted:
-            self._deliver_socket(record, "websocket_message", message)
-            return
-        self._deliver_socket_later(record, "websocket_message", message)
-
-    def socket_closed(
-        self, record: SocketRecord, code: int, reason: str, was_clean: bool
-    ) -> None:
-        """Deliver the end of a client's socket."""
-        self._deliver_socket_later(record, "websocket_close", code, reason, was_clean)
-
-    def _deliver_socket(self, record: SocketRecord, hook: str, *args: Any) -> None:
+    def enter_now(self, hook: str, record: SocketRecord, *args: Any) -> Any:
+        """Call a socket hook; the caller has seen that it may enter."""
         token = current_activation.set(self)
         try:
-            result = getattr(self._instance, hook)(self.websocket(record), *args)
-            if result is not None:
-                self._acknowledge_after(record, self._started(result))
-            elif not self.output_gate.is_idle:
-                record.unacknowledged += 1
-                self.output_gate.emit(lambda: _acknowledge(record))
-        except Exception as error:
-            if self.output_gate.broken is None:
-                log.exception("socket handler failed", extra={"object": str(self.id)})
-            else:
-                log.info("socket handler ended with its activation: %s", error)
+            return getattr(self._instance, hook)(self.websocket(record), *args)
         finally:
             current_activation.reset(token)
-
-    def _deliver_socket_later(
-        self, record: SocketRecord, hook: str, *args: Any
-    ) -> None:
-        def deliver() -> Any:
-            return getattr(self._instance, hook)(self.websocket(record), *args)
-
-        self._acknowledge_after(record, self._entered(deliver))
-
-    def _acknowledge_after(
-        self, record: SocketRecord, work: Coroutine[Any, Any, Any]
-    ) -> None:
-        record.unacknowledged += 1
-        self._unstarted += 1
-
-        async def run() -> None:
-            try:
-                await self.run(lambda: work)
-            except Exception as error:  # noqa: BLE001  # the user's handler
-                if self.output_gate.broken is None:
-                    log.exception(
-                        "socket handler failed", extra={"object": str(self.id)}
-                    )
-                else:
-                    log.info("socket handler ended with its activation: %s", error)
-            finally:
-                work.close()
-            if self.output_gate.broken is None:
-                _acknowledge(record)
-
-        self._scope.start(run())
-
-    async def _started(self, handler: Awaitable[Any]) -> Any:
-        self._unstarted -= 1
-        return await handler
-
-    async def _entered(self, deliver: Callable[[], Any]) -> Any:
-        self._unstarted -= 1
-        result = deliver()
-        return await result if must_await(result) else result
 
     # --- what the object does
 
@@ -390,7 +322,7 @@ class Activation:
             )
         except DurableError as error:
             self.reset(error)
-        except Exception as error:  # noqa: BLE001  # the user's code
+        except Exception as error:  # the user's code
             log.exception("critical section failed", extra={"object": str(self.id)})
             self.reset(self._start_failed(error))
         finally:
@@ -405,65 +337,18 @@ class Activation:
         return Transaction(self.rows, self.input_gate, self)
 
     async def sql(self, statement: Any, params: Sequence[object]) -> Any:
-        """Run a statement in the object's own schema; it commits what is pending too."""
+        """Run a statement in the object's own schema; what is pending goes along."""
         transaction = self.open_transaction
         if transaction is not None and asyncio.current_task() is transaction.task:
-            return await self._sql_in(transaction, statement, params)
-        self.input_gate.lock()
-        try:
-            writes = await self.rows.take_for_sql()
-            try:
-                result = await self._context.sql.run(
-                    self._sql_target(), statement, params, writes
-                )
-            except (SqlError, Unavailable):
-                # Nothing was written: the write set waits for the lane.
-                self.rows.put_back()
-                raise
-            except DurableError as error:
-                self.rows.commit_failed(error)
-                raise
-            except asyncio.CancelledError:
-                self.rows.commit_failed(CommitUnknown("a statement was cancelled"))
-                raise
-            self._schema = self._schema or f"agent_{self.id.value.hex}"
-            self.rows.committed()
-            return result
-        finally:
-            self.input_gate.unlock()
-
-    async def _sql_in(
-        self, transaction: Transaction, statement: Any, params: Sequence[object]
-    ) -> Any:
-        if transaction.sql is None:
-            await self.rows.take_for_sql()
-            try:
-                transaction.sql = await self._context.sql.begin(self._sql_target())
-            except BaseException:
-                self.rows.put_back()
-                raise
-        result = await transaction.sql.run(statement, params)
-        return result
-
-    def _sql_target(self) -> SqlTarget:
-        return SqlTarget(self.claim, self.id.value, self._row, self._schema)
+            return await self._sql.run_in(transaction, statement, params)
+        return await self._sql.run(statement, params)
 
     def delete_everything(self) -> Awaitable[None]:
         """Delete all rows of the object, and its schema."""
         self.rows.delete_all_rows()
-        if self._schema is None:
+        if self._sql.schema is None:
             return Done(None)
-        return self._scope.start(self._drop_schema())
-
-    async def _drop_schema(self) -> None:
-        writes = await self.rows.take_for_sql()
-        try:
-            await self._context.sql.drop_schema(self._sql_target(), writes)
-        except DurableError as error:
-            self.rows.commit_failed(error)
-            raise
-        self._schema = None
-        self.rows.committed()
+        return self._scope.start(self._sql.drop())
 
     # --- sockets
 
@@ -499,8 +384,3 @@ class Activation:
     def websockets(self) -> list[WebSocket]:
         """All open sockets."""
         return [self.websocket(r) for r in self._context.sockets.of(self.id.value)]
-
-
-def _acknowledge(record: SocketRecord) -> None:
-    if record.unacknowledged:
-        record.unacknowledged -= 1

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from durable.domain.writes import Slot, Stored
 
 
-class _Unknown:
+class Unknown:
     """The cache doesn't know: ask Postgres."""
 
 
-UNKNOWN = _Unknown()
+UNKNOWN = Unknown()
 
 
 class Cache:
@@ -37,7 +37,7 @@ class Cache:
         """Whether every row of the object is here."""
         return self._complete
 
-    def get(self, slot: Slot) -> Stored | None | _Unknown:
+    def get(self, slot: Slot) -> Stored | Unknown | None:
         """The row, None if there is none, UNKNOWN if only Postgres knows."""
         known = self._complete or slot <= self._last
         return self._rows.get(slot, None if known else UNKNOWN)

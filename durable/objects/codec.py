@@ -108,16 +108,17 @@ def _tagged_other(value: Any, path: str, depth: int) -> Any:
     for kind, name, to_text, _ in _SCALARS:
         if isinstance(value, kind):
             return {"$": name, "v": to_text(value)}
-    if isinstance(value, (str, int, float, dict, list)):
-        # Subclasses (enums, NamedTuples' cousins) are kept as what they extend.
-        base = next(b for b in (str, int, float, dict, list) if isinstance(value, b))
-        return _tagged(base(value), path, depth)
+    for base in _BASES:
+        if isinstance(value, base):
+            # A subclass (an enum …) is kept as what it extends.
+            return _tagged(base(value), path, depth)
     raise ValueRefused(
         f"{path} is a {type(value).__name__}, which can't be stored or sent"
     )
 
 
-_SEQUENCES: tuple[tuple[type, str], ...] = (
+_BASES: tuple[Any, ...] = (str, int, float, dict, list)
+_SEQUENCES: tuple[tuple[Any, str], ...] = (
     (tuple, "tuple"),
     (set, "set"),
     (frozenset, "frozenset"),

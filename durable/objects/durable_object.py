@@ -43,7 +43,7 @@ class DurableObject:
         return found(*args, **kwargs)
 
     def websocket_message(self, websocket: WebSocket, message: str | bytes) -> Any:
-        """A client sent a message on a socket accepted with ``ctx.accept_websocket``."""
+        """A client sent a message on a socket that was accepted."""
 
     def websocket_close(
         self, websocket: WebSocket, code: int, reason: str, was_clean: bool

@@ -199,7 +199,7 @@ class Request(_Body):
 
 
 class _Json:
-    """``Response.json(value)`` makes a response, ``await response.json()`` reads one."""
+    """``Response.json(value)`` makes one, ``await response.json()`` reads one."""
 
     @overload
     def __get__(self, response: None, owner: type[Response]) -> _MakeJson: ...
@@ -208,7 +208,7 @@ class _Json:
         self, response: Response, owner: type[Response]
     ) -> Callable[[], Coroutine[Any, Any, Any]]: ...
     def __get__(self, response: Response | None, owner: type[Response]) -> Any:
-        return _json_response if response is None else response._read_json
+        return _json_response if response is None else response._read_json  # noqa: SLF001
 
 
 class _MakeJson(Protocol):

@@ -57,7 +57,7 @@ class DurableObjectState:
         request: Request,
         tags: Iterable[str] = (),
         *,
-        id: str | None = None,  # noqa: A002  # the public name
+        id: str | None = None,  # the public name
     ) -> WebSocket:
         """Accept an upgrade request; answer it with ``Response.upgrade(websocket)``.
 

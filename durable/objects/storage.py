@@ -79,7 +79,7 @@ class Space:
         you get is a copy: changing it changes nothing stored.
         """
         if not isinstance(key, str):
-            return self._get_many(list(key))
+            return self._get_many([*key])
         found = self.get_raw(key)
         if isinstance(found, Coroutine):
             return _decoded(found)
@@ -147,7 +147,7 @@ class Space:
         rows = await self.list_raw(wanted)
         return {key: codec.decode(value) for key, value in rows.items()}
 
-    def get_raw(self, key: str) -> Stored | None | Coroutine[Any, Any, Stored | None]:
+    def get_raw(self, key: str) -> Stored | Coroutine[Any, Any, Stored | None] | None:
         """A row as stored; a coroutine when it must be read from Postgres."""
         return self._rows.read_row(self.name, key)
 
@@ -159,7 +159,7 @@ class Space:
         """Rows as stored, in order."""
         return await self._rows.scan_rows(self.name, wanted)
 
-    async def _get_many(self, keys: list[str]) -> dict[str, Any]:
+    async def _get_many(self, keys: Sequence[str]) -> dict[str, Any]:
         if len(keys) > MAX_KEYS:
             raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
         rows = await self._rows.read_rows(self.name, keys)
@@ -206,8 +206,8 @@ class DurableObjectStorage(Space):
     def transaction(self) -> Transaction:
         """``async with storage.transaction():`` what is written in it commits together.
 
-        KV, state and SQL. No other event enters meanwhile. An exception rolls all of it back, memory too,
-        and goes on to the caller; the object lives on.
+        KV, state and SQL. No other event enters meanwhile. An exception rolls all of
+        it back, memory too, and goes on to the caller; the object lives on.
         """
         return self._activation.transaction()
 

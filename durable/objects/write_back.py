@@ -8,13 +8,13 @@ ends the activation; nothing is ever repaired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.domain.ports import KeyRange
 from durable.domain.writes import ObjectRow, WriteSet
-from durable.objects.cache import UNKNOWN, Cache, in_order
+from durable.objects.cache import UNKNOWN, Cache, Unknown, in_order
 from durable.objects.storage import Done
 
 if TYPE_CHECKING:
@@ -70,20 +70,21 @@ class WriteBack:
 
     def read_row(
         self, space: str, key: str
-    ) -> Stored | None | Coroutine[Any, Any, Stored | None]:
+    ) -> Stored | Coroutine[Any, Any, Stored | None] | None:
         """The row, None, or a coroutine that asks Postgres with the input gate shut."""
         found = self._cache.get((space, key))
-        if found is UNKNOWN:
+        if isinstance(found, Unknown):
             return self._fetch_row(space, key)
-        return found  # type: ignore[return-value]
+        return found
 
-    async def read_rows(self, space: str, keys: list[str]) -> dict[str, Stored | None]:
+    async def read_rows(
+        self, space: str, keys: Sequence[str]
+    ) -> dict[str, Stored | None]:
         """Several rows; what the cache lacks comes in one read."""
         missing = [k for k in keys if self._cache.get((space, k)) is UNKNOWN]
         if missing:
             await self._fetch(space, missing)
-        found = {key: self._cache.get((space, key)) for key in keys}
-        return found  # type: ignore[return-value]
+        return {key: _known(self._cache.get((space, key))) for key in keys}
 
     async def scan_rows(self, space: str, wanted: KeyRange) -> dict[str, Stored]:
         """A range of rows: what Postgres has, under what was written since."""
@@ -106,8 +107,7 @@ class WriteBack:
 
     async def _fetch_row(self, space: str, key: str) -> Stored | None:
         await self._fetch(space, [key])
-        found = self._cache.get((space, key))
-        return found  # type: ignore[return-value]
+        return _known(self._cache.get((space, key)))
 
     async def _fetch(self, space: str, keys: list[str]) -> None:
         with _Locked(self._input_gate):
@@ -208,10 +208,9 @@ class WriteBack:
         if self._in_flight is not None or self._held or self._pending is None:
             return None
         writes, self._pending = self._pending, None
-        if not self._exists and (writes.rows or writes.wipe):
-            if any(value is not None for value in writes.rows.values()):
-                writes.create = self.row
-                self._exists = True
+        if not self._exists and any(v is not None for v in writes.rows.values()):
+            writes.create = self.row
+            self._exists = True
         self._in_flight = writes
         return writes
 
@@ -290,6 +289,11 @@ class WriteBack:
         if self._settled is None:
             self._settled = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._settled)
+
+
+def _known(found: Stored | Unknown | None) -> Stored | None:
+    assert not isinstance(found, Unknown)  # it was read just before
+    return found
 
 
 class _Locked:

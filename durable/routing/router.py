@@ -1,7 +1,7 @@
 """Brings a call to its object's owner: the Invoker behind every stub.
 
-What a caller passes is copied, as if the object were elsewhere. A call made by an object
-waits at that object's output gate before it leaves.
+What a caller passes is copied, as if the object were elsewhere. A call made by an
+object waits at that object's output gate before it leaves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class LocalObjects(Protocol):
 
     async def fetch(
         self, object_id: DurableObjectId, request: Request, props: Any
-    ) -> Any: ...
+    ) -> Any:
+        """Deliver an HTTP request; Moved if the object isn't owned here."""
 
     async def call(
         self,
@@ -34,7 +35,8 @@ class LocalObjects(Protocol):
         args: Sequence[Any],
         kwargs: dict[str, Any],
         props: Any,
-    ) -> Any: ...
+    ) -> Any:
+        """Deliver a call; Moved if the object isn't owned here."""
 
 
 class Router:

@@ -23,9 +23,9 @@ from durable.domain.errors import (
     DurableError,
     Unavailable,
 )
-from durable.gates.task_scope import TaskScope
 from durable.store.commit import COMMIT_ON_LANE, Entry, on_lane
 from durable.store.database import STALE, commit_error, session_settings
+from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.domain.clock import Clock

@@ -1,5 +1,7 @@
-"""Committed rows of objects, read from a pool. Activations that start together are
-read together, as commits are."""
+"""Committed rows of objects, read from a pool.
+
+Activations that start together are read together, as commits are.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from uuid import UUID
 
 from durable.domain.errors import DurableError
 from durable.domain.ports import KeyRange, Loaded
-from durable.gates.task_scope import TaskScope
 from durable.store.database import Database
+from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.domain.writes import Slot, Stored

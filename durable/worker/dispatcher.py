@@ -85,7 +85,7 @@ class Dispatcher:
         if live is None or live.input_gate.waiting >= self._max_waiting:
             live = self._enter(object_id, None)
         live.used = self._round
-        live.socket_message(record, message)
+        live.socket_events.message(record, message)
 
     def socket_closed(
         self,
@@ -97,7 +97,8 @@ class Dispatcher:
     ) -> None:
         """Deliver the end of a client's socket."""
         self._context.sockets.remove(object_id.value, record)
-        self._enter(object_id, None).socket_closed(record, code, reason, was_clean)
+        live = self._enter(object_id, None)
+        live.socket_events.closed(record, code, reason, was_clean)
 
     def activations(self) -> list[Activation]:
         """All that are live."""

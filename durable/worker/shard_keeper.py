@@ -15,7 +15,7 @@ from uuid import UUID
 
 from durable.domain.errors import Unavailable
 from durable.domain.writes import Claim
-from durable.gates.task_scope import TaskScope
+from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.store.lane import Lane

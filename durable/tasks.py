@@ -32,20 +32,22 @@ class TaskScope:
         task.add_done_callback(self._ended)
         return task
 
-    def cancel(self) -> None:
-        """Ask all to stop."""
+    def cancel_others(self) -> None:
+        """Ask all to stop but the task that asks."""
+        current = asyncio.current_task()
         for task in tuple(self._tasks):
-            task.cancel()
+            if task is not current:
+                task.cancel()
 
     async def close(self) -> None:
         """Cancel all and wait until they have ended."""
-        self.cancel()
+        self.cancel_others()
         pending = {t for t in self._tasks if t is not asyncio.current_task()}
         if pending:
             await asyncio.wait(pending)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all have ended, for up to ``timeout`` seconds; whether they did."""
+        """Wait for all to end, for up to ``timeout`` seconds; whether they did."""
         pending = {t for t in self._tasks if t is not asyncio.current_task()}
         if not pending:
             return True

@@ -1,0 +1,89 @@
+"""An object's SQL: in its own schema, committed with what was written before.
+
+The statement goes off the lane, with the pending write set; the lane gets nothing of
+this object meanwhile. A statement that fails was rolled back: the write set waits on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from durable.domain.errors import CommitUnknown, DurableError, SqlError, Unavailable
+from durable.domain.ports import SqlTarget
+
+if TYPE_CHECKING:
+    from durable.domain.ports import SqlRunner
+    from durable.gates.input_gate import InputGate
+    from durable.objects.transaction import Transaction
+    from durable.objects.write_back import WriteBack
+
+
+class ObjectSql:
+    """Runs the statements of one activation."""
+
+    def __init__(self, rows: WriteBack, gate: InputGate, runner: SqlRunner) -> None:
+        self._rows = rows
+        self._gate = gate
+        self._runner = runner
+        # The object's schema; None until it has issued SQL.
+        self.schema: str | None = None
+
+    async def run(self, statement: Any, params: Sequence[object]) -> Any:
+        """Run a statement in a transaction of its own.
+
+        Raises:
+            SqlError: nothing was written.
+            DurableError: the activation was reset.
+        """
+        self._gate.lock()
+        try:
+            writes = await self._rows.take_for_sql()
+            result = await self._committing(
+                self._runner.run(self._target(), statement, params, writes)
+            )
+            self.schema = result.schema
+            self._rows.committed()
+            return result
+        finally:
+            self._gate.unlock()
+
+    async def run_in(
+        self, transaction: Transaction, statement: Any, params: Sequence[object]
+    ) -> Any:
+        """Run a statement in an open transaction, which its first statement begins."""
+        if transaction.sql is None:
+            await self._rows.take_for_sql()
+            try:
+                transaction.sql = await self._runner.begin(self._target())
+            except BaseException:
+                self._rows.put_back()
+                raise
+        result = await transaction.sql.run(statement, params)
+        self.schema = result.schema
+        return result
+
+    async def drop(self) -> None:
+        """Drop the schema, together with what is pending."""
+        writes = await self._rows.take_for_sql()
+        await self._committing(self._runner.drop_schema(self._target(), writes))
+        self.schema = None
+        self._rows.committed()
+
+    async def _committing(self, work: Any) -> Any:
+        try:
+            return await work
+        except (SqlError, Unavailable):
+            self._rows.put_back()
+            raise
+        except DurableError as error:
+            self._rows.commit_failed(error)
+            raise
+        except asyncio.CancelledError:
+            self._rows.commit_failed(CommitUnknown("a statement was cancelled"))
+            raise
+
+    def _target(self) -> SqlTarget:
+        rows = self._rows
+        return SqlTarget(rows.claim, rows.object_id, rows.row, self.schema)
