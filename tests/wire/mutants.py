@@ -62,7 +62,7 @@ def listed() -> list[Mutant]:
     return mutants
 
 
-def tests_of(rules: Sequence[str]) -> list[str]:
+def proving(rules: Sequence[str]) -> list[str]:
     """Return the tests that prove one of the rules."""
     return [proof.test for proof in proofs() if set(proof.rules) & set(rules)]
 
@@ -134,7 +134,7 @@ def tried(mutant: Mutant, project: Path, dsn: str) -> Verdict:
         return Verdict("stale", f"{mutant.file} has its text {times} times")
     path.write_text(whole.replace(mutant.old, mutant.new))
     try:
-        return run_tests(project, tests_of(mutant.rules), dsn)
+        return run_tests(project, proving(mutant.rules), dsn)
     finally:
         path.write_text(whole)
 
@@ -165,7 +165,7 @@ def main(names: Sequence[str]) -> int:
     with postgres.project_directory() as project, postgres.server() as dsn:
         copy_project(project)
         rules = {rule for mutant in mutants for rule in mutant.rules}
-        sound = run_tests(project, tests_of(sorted(rules)), dsn)
+        sound = run_tests(project, proving(sorted(rules)), dsn)
         if sound.word != "green":
             say(f"the suite isn't green to begin with: {sound.word}, {sound.detail}")
             return 1
