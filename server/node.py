@@ -131,7 +131,7 @@ def _calm_collector() -> None:
     # thousands of live objects cost a third of the CPU (profiled) and free nothing.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 4, 10)
 
 
 def _on_signals() -> asyncio.Event:
