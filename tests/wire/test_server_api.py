@@ -253,3 +253,15 @@ async def test_a_lost_socket_is_closed_with_1006(wire: Wire) -> None:
         closes = [entry for entry in journal if entry[0] == "close"]
         assert closes[0][1:3] == ["lost", 1006]
         assert closes[0][4] is False
+
+
+@pytest.mark.rule("d.destroy")
+async def test_a_destroyed_instance_holds_up_nobody_else(wire: Wire) -> None:
+    # Its closed sockets wake it again, just when the next instance is being loaded.
+    for _ in range(25):
+        async with await wire.open(f"/agents/store-agent/{unique()}") as socket:
+            await socket.send(
+                {"type": "rpc", "id": "1", "method": "destroy_me", "args": []}
+            )
+            assert (await socket.closed())[0] == 1001
+        assert (await wire.answer(f"/agents/echo-agent/{unique()}"))[0] == 200
