@@ -13,9 +13,9 @@ from typing import Any, TypedDict
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from server.embed import DurableRuntime
 
 from agents import Agent, callable, get_agent_by_name
+from server.embed import DurableRuntime
 
 RUNTIME = web.AppKey("runtime", DurableRuntime)
 

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypedDict
 
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from server.embed import DurableRuntime
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import Agent, callable, get_agent_by_name
+from server.embed import DurableRuntime
 
 
 class Review(TypedDict):

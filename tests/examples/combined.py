@@ -19,6 +19,8 @@ PROGRAMS = {
     "agents_api/python_client.py",
     "calling_agents/aiohttp_app.py",
     "calling_agents/fastapi_app.py",
+    "calling_agents/served_aiohttp.py",
+    "calling_agents/served_fastapi.py",
     "calling_agents/starlette_app.py",
     "websockets/dialogue_client.py",
 }

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from agents.client import AgentClient
-from tests.examples.serving import running
+from tests.examples.serving import dev, running
 
 LET_IN = {"Authorization": "Bearer letmein"}
 
@@ -75,3 +75,22 @@ async def test_starlette_mounts_the_agents_beside_its_own_routes(
             assert client.state == {"votes": 2}
             async with http.get("/agents/ballot/tea") as got:
                 assert (got.status, await got.text()) == (404, "Not implemented")
+
+
+@pytest.mark.parametrize("example", ["served_aiohttp", "served_fastapi"])
+async def test_durable_serves_an_application_with_the_agents_of_its_module(
+    example: str, database_url: str
+) -> None:
+    command = dev(f"examples/calling_agents/{example}.py:app")
+    with running(command, {"DURABLE_DATABASE_URL": database_url}) as url:
+        async with (
+            aiohttp.ClientSession(url) as http,
+            AgentClient(
+                agent="poll", name="tea", host=url.removeprefix("http://")
+            ) as client,
+        ):
+            assert await client.stub.vote() == 1
+            async with http.post("/polls/tea") as got:
+                assert await got.json() == {"votes": 2}
+            async with http.get("/elsewhere") as got:
+                assert got.status == 404
