@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from tests.benchmarks import idle, plain
-from tests.benchmarks.generator import Generator
+from tests.benchmarks.generator import Generator, Measurement
 from tests.benchmarks.processes import (
     Server,
     node_environment,
@@ -24,7 +24,7 @@ from tests.benchmarks.processes import (
     running,
     start,
 )
-from tests.benchmarks.targets import BARE, OURS, PLAIN, Runs
+from tests.benchmarks.targets import BARE, NOISY, OURS, PLAIN, Runs
 
 APP = "tests/benchmarks/app.py"
 NODE = (sys.executable, "-m", "server")
@@ -44,6 +44,7 @@ STEADY = (
     (OURS, "fanout"),
 )
 IDLE_SECONDS = "3"
+REPETITIONS = 16
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +57,7 @@ class Bench:
     postgres_version: str
     work: Path
     runs: Runs = field(default_factory=Runs)
+    repetitions: int = REPETITIONS
 
     @asynccontextmanager
     async def references(self) -> AsyncIterator[dict[str, Server]]:
@@ -102,7 +104,20 @@ class Bench:
     async def measure(
         self, system: str, server: Server, workload: str, *options: str
     ) -> str:
-        """One run of one workload; the name prefix of the agents that it made."""
+        """One run of one workload; the name prefix of the agents that it made.
+
+        A run that other processes disturbed is made again, as long as there are
+        repetitions left.
+        """
+        measurement = await self._run(system, server, workload, *options)
+        if measurement.other_cores > NOISY and self.repetitions and not options:
+            self.repetitions -= 1
+            measurement = await self._run(system, server, workload)
+        return str(measurement.values.get("prefix", ""))
+
+    async def _run(
+        self, system: str, server: Server, workload: str, *options: str
+    ) -> Measurement:
         measurement = await self.generator.run(
             system=system,
             url=server.url,
@@ -115,7 +130,7 @@ class Bench:
         sys.stderr.write(
             f"  {system:6} {workload:18} {measurement.rate:>10,.0f}/s{flaw}\n"
         )
-        return str(measurement.values.get("prefix", ""))
+        return measurement
 
     async def steady(self, rounds: int, only: frozenset[str]) -> None:
         """Everything that runs on servers that stay up."""
