@@ -13,8 +13,15 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 run: .venv/.run-installed  ## serve the demo: http://127.0.0.1:8787
 	@exec $(BIN)/python -m server dev $(APP) --host $(HOST) --port $(PORT)
 
-test: .venv/.dev-installed  ## all tests but the soak ones
+# The stock JavaScript clients that tests drive the server with; skipped without npm.
+NPM_PROJECTS := $(if $(shell command -v npm),tests/npm examples/frontend)
+
+test: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)  ## all but the soak tests
 	$(BIN)/python -m pytest $(ARGS)
+
+%/node_modules: %/package-lock.json
+	cd $* && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
 
 check: .venv/.dev-installed  ## lint, types, architecture
 	$(BIN)/ruff check .
@@ -31,6 +38,7 @@ bench: .venv/.dev-installed  ## measure, against the same work done plainly
 
 soak: .venv/.dev-installed  ## the long runs
 	$(BIN)/python -m pytest -m soak --timeout=7200 $(ARGS)
+	$(BIN)/python -m tests.wire.mutants
 
 # The newest versions that pyproject.toml allows; the run lock is a part of the dev lock.
 lock: .venv/bin/python

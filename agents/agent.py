@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeVar
 
-from agents import protocol
-from agents.callables import CallableOptions, Method, methods_of, refusal
+from agents.callables import CallableOptions, Method, methods_of
 from agents.connection import Connection, ConnectionContext
-from agents.context import CurrentAgent, current
-from agents.naming import kebab_case
+from agents.connections import Connections
+from agents.context import CurrentAgent, awaited_as, current
 from agents.state_sync import UNSET, StateSync
 from agents.typed import StateCodec, state_codec, state_type_of
 from durable import DurableObject, Frame, Request, Response, must_await
@@ -25,8 +24,6 @@ log = logging.getLogger(__name__)
 
 Env = TypeVar("Env", default=Any)
 State = TypeVar("State", default=Any)
-
-SETUP_FAILED = "Uncaught exception during session setup"
 
 
 class Agent(DurableObject, Generic[Env, State]):
@@ -66,7 +63,8 @@ class Agent(DurableObject, Generic[Env, State]):
     def __init__(self, ctx: DurableObjectState, env: Env) -> None:
         super().__init__(ctx, env)
         self.env: Env = env
-        self._sync = StateSync(self, self._codec)
+        self._connections = Connections(self, self._methods)
+        self.sync = StateSync(self, self._codec, self._connections)
         if type(self).on_start is not Agent.on_start:
             ctx.block_concurrency_while(self._start)
 
@@ -139,7 +137,7 @@ class Agent(DurableObject, Generic[Env, State]):
     @property
     def state(self) -> State:
         """The state, as Postgres has it or will with the next commit."""
-        state: State = self._sync.get()
+        state: State = self.sync.get()
         return state
 
     def set_state(self, state: State) -> None:
@@ -148,7 +146,7 @@ class Agent(DurableObject, Generic[Env, State]):
         Raises:
             ValueRefused: it isn't JSON; the message has the path of the bad value.
         """
-        self._sync.set(state)
+        self.sync.set(state)
 
     async def sql(self, statement: Any, *params: object) -> list[dict[str, Any]]:
         """Run a statement in this agent's own Postgres schema; returns its rows.
@@ -165,7 +163,7 @@ class Agent(DurableObject, Generic[Env, State]):
 
     def get_connections(self, tag: str | None = None) -> list[Connection]:
         """The open connections, or those with a tag."""
-        return [self._connection(ws) for ws in self.ctx.get_websockets(tag)]
+        return self._connections.all(tag)
 
     def get_connection(self, connection_id: str) -> Connection | None:
         """The connection with this id, None if there is none.
@@ -222,7 +220,7 @@ class Agent(DurableObject, Generic[Env, State]):
         token = current.set(CurrentAgent(self, None, request))
         try:
             if request.socket_port is not None:
-                return await self._connect(request)
+                return await self._connections.connect(request)
             try:
                 response = self.on_request(request)
                 if must_await(response):
@@ -241,28 +239,13 @@ class Agent(DurableObject, Generic[Env, State]):
 
     def websocket_message(self, websocket: WebSocket, message: str | bytes) -> Any:
         """Deliver a message: a call, a state change, or the application's own."""
-        connection = self._connection(websocket)
-        token = current.set(connection.current)
-        try:
-            frame = protocol.parse(message) if isinstance(message, str) else None
-            if frame is not None:
-                if protocol.is_call(frame):
-                    return self._called(connection, frame)
-                if frame.get("type") == protocol.STATE and "state" in frame:
-                    self._sync.from_client(connection, frame["state"])
-                    return None
-            return self._received(connection, message)
-        finally:
-            current.reset(token)
+        return self._connections.message(websocket, message)
 
     def websocket_close(
         self, websocket: WebSocket, code: int, reason: str, was_clean: bool
     ) -> Any:
         """Deliver the end of a connection."""
-        connection = self._connection(websocket)
-        return self._guarded(
-            connection, lambda: self.on_close(connection, code, reason, was_clean)
-        )
+        return self._connections.closed(websocket, code, reason, was_clean)
 
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Deliver another object's call."""
@@ -272,7 +255,7 @@ class Agent(DurableObject, Generic[Env, State]):
         finally:
             current.reset(token)
         if must_await(result):
-            return self._as_me(result)
+            return awaited_as(CurrentAgent(self, None, None), result)
         return result
 
     # --- for the capabilities
@@ -299,17 +282,6 @@ class Agent(DurableObject, Generic[Env, State]):
             return self.on_state_changed
         return self.on_state_update
 
-    def send_protocol(self, frame: Frame, without: Connection | None) -> None:
-        """Send a protocol frame to all that hear the protocol, but one."""
-        skipped = None if without is None else without.websocket
-        sockets = [
-            ws
-            for ws in self.ctx.get_websockets()
-            if ws is not skipped and self._connection(ws).hears_protocol
-        ]
-        if sockets:
-            self.ctx.send_frame(frame, sockets)
-
     # --- inside
 
     async def _start(self) -> None:
@@ -322,87 +294,6 @@ class Agent(DurableObject, Generic[Env, State]):
                 await self.run_hook(hook)
         finally:
             current.reset(token)
-
-    async def _connect(self, request: Request) -> Response:
-        websocket = self.ctx.accept_websocket(request, id=request.query.get("_pk"))
-        connection = self._connection(websocket)
-        ctx = ConnectionContext(request)
-        token = current.set(CurrentAgent(self, connection, request))
-        try:
-            websocket.add_tags(
-                [connection.id, *self.get_connection_tags(connection, ctx)]
-            )
-            connection.mark(
-                readonly=self.should_connection_be_readonly(connection, ctx),
-                silent=not self.should_send_protocol_messages(connection, ctx),
-            )
-            self._greet(connection)
-            await self.run_hook(self.on_connect, connection, ctx)
-        except Exception as error:  # noqa: BLE001  # the user's hooks
-            await self.report(error, connection)
-            websocket.take_back()
-            connection.send_frame(Frame(protocol.setup_error(str(error))))
-            connection.close(1011, SETUP_FAILED)
-        finally:
-            current.reset(token)
-        return Response.upgrade(websocket)
-
-    def _greet(self, connection: Connection) -> None:
-        if not connection.hears_protocol:
-            return
-        state = self._sync.frame()
-        if self.send_identity_on_connect:
-            agent = kebab_case(type(self).__name__)
-            greeting = protocol.identity(
-                self.name, agent, state_follows=state is not None
-            )
-            connection.send_frame(Frame(greeting))
-        if state is not None:
-            connection.send_frame(state)
-        connection.send_frame(Frame(protocol.NO_MCP_SERVERS))
-
-    def _connection(self, websocket: WebSocket) -> Connection:
-        found: Connection | None = websocket.companion
-        if found is None:
-            found = websocket.companion = Connection(websocket, self)
-        return found
-
-    def _called(self, connection: Connection, frame: dict[str, Any]) -> Any:
-        method = self._methods.get(frame["method"])
-        if method is None:
-            text = refusal(self, frame["method"])
-            connection.send_frame(Frame(protocol.rpc_error(frame["id"], text)))
-            return None
-        result = method.call(self, connection, frame["id"], frame["args"])
-        return None if result is None else self._as(connection.current, result)
-
-    def _received(self, connection: Connection, message: str | bytes) -> Any:
-        try:
-            result = self.on_message(connection, message)
-        except Exception as error:  # noqa: BLE001  # the user's hook
-            return self.report(error, connection)
-        if must_await(result):
-            return self._guarded(connection, lambda: result)
-        return None
-
-    async def _guarded(self, connection: Connection, hook: Callable[[], Any]) -> None:
-        token = current.set(connection.current)
-        try:
-            await self.run_hook(hook)
-        except Exception as error:  # noqa: BLE001  # the user's hook
-            await self.report(error, connection)
-        finally:
-            current.reset(token)
-
-    async def _as(self, who: CurrentAgent, work: Awaitable[Any]) -> Any:
-        token = current.set(who)
-        try:
-            return await work
-        finally:
-            current.reset(token)
-
-    def _as_me(self, work: Awaitable[Any]) -> Any:
-        return self._as(CurrentAgent(self, None, None), work)
 
     async def _on_error(self, error: Exception, connection: Connection | None) -> None:
         hook = self.on_error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,15 @@ class CurrentAgent(NamedTuple):
 
 _NOBODY = CurrentAgent()
 current: ContextVar[CurrentAgent] = ContextVar("current_agent", default=_NOBODY)
+
+
+async def awaited_as(who: CurrentAgent, work: Awaitable[Any]) -> Any:
+    """Await something with ``who`` as the one whose code runs."""
+    token = current.set(who)
+    try:
+        return await work
+    finally:
+        current.reset(token)
 
 
 def get_current_agent() -> CurrentAgent:

@@ -12,6 +12,7 @@ from durable import Frame
 if TYPE_CHECKING:
     from agents.agent import Agent
     from agents.connection import Connection
+    from agents.connections import Connections
     from agents.typed import StateCodec
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,12 @@ class StateSync:
     restart; it is decoded anew only when the row has changed.
     """
 
-    __slots__ = ("_agent", "_codec", "_raw", "_space", "_value")
+    __slots__ = ("_agent", "_codec", "_connections", "_raw", "_space", "_value")
 
-    def __init__(self, agent: Agent[Any, Any], codec: StateCodec) -> None:
+    def __init__(
+        self, agent: Agent[Any, Any], codec: StateCodec, connections: Connections
+    ) -> None:
+        self._connections = connections
         self._agent = agent
         self._codec = codec
         self._space = agent.ctx.storage.space(SPACE)
@@ -117,7 +121,7 @@ class StateSync:
             agent.validate_state_change(self._codec.loads(raw), source)
         self._space.put_raw(KEY, raw.decode())
         frame = Frame(protocol.state(raw), coalesce=True)
-        agent.send_protocol(frame, without)
+        self._connections.send_protocol(frame, without)
         if agent.has_state_hook:
             agent.ctx.wait_until(self._tell(self.get(), source))
 

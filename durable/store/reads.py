@@ -56,6 +56,7 @@ class Reads:
         self._database = database
         self._waiting: list[tuple[int, UUID, asyncio.Future[Loaded]]] = []
         self._scope = TaskScope("reads")
+        self._loading = False
 
     async def close(self) -> None:
         """Stop reading; activations that wait for it get nothing."""
@@ -65,7 +66,8 @@ class Reads:
         """An object's row and its first entries."""
         loaded: asyncio.Future[Loaded] = asyncio.get_running_loop().create_future()
         self._waiting.append((shard, object_id, loaded))
-        if not self._scope:
+        if not self._loading:
+            self._loading = True
             # What else starts in this turn of the loop comes along.
             self._scope.start(self._load_waiting())
         return await loaded
@@ -93,10 +95,13 @@ class Reads:
         return {key: _stored(value, blob) for key, value, blob in rows}
 
     async def _load_waiting(self) -> None:
-        while self._waiting:
-            batch = self._waiting[:MAX_BATCH]
-            del self._waiting[:MAX_BATCH]
-            await self._load(batch)
+        try:
+            while self._waiting:
+                batch = self._waiting[:MAX_BATCH]
+                del self._waiting[:MAX_BATCH]
+                await self._load(batch)
+        finally:
+            self._loading = False
 
     async def _load(
         self, batch: list[tuple[int, UUID, asyncio.Future[Loaded]]]
