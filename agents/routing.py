@@ -16,6 +16,7 @@ from durable import (
     Response,
     current_env,
     must_await,
+    wake,
 )
 
 A = TypeVar("A")
@@ -138,7 +139,7 @@ async def get_agent_by_name(
     if namespace is None:
         namespace = _bound(cast("type[Any]", agent), env)
     stub = namespace.get_by_name(name, props=props)
-    await stub.wake()
+    await wake(stub)
     return cast("A", stub)
 
 

@@ -1,5 +1,6 @@
 """Durable objects on your own Postgres: a class, a name, one live instance."""
 
+from durable.domain.alarms import AlarmInfo
 from durable.domain.errors import (
     Aborted,
     DurableError,
@@ -18,13 +19,14 @@ from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env, current_env
 from durable.objects.http import BodyTooLarge, Request, Response
-from durable.objects.namespace import DurableObjectNamespace, DurableObjectStub
+from durable.objects.namespace import DurableObjectNamespace, DurableObjectStub, wake
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import DurableObjectStorage, Space
 from durable.objects.websocket import WebSocket
 
 __all__ = [
     "Aborted",
+    "AlarmInfo",
     "BodyTooLarge",
     "DurableError",
     "DurableObject",
@@ -50,4 +52,5 @@ __all__ = [
     "current_env",
     "json_text",
     "must_await",
+    "wake",
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from durable.domain.alarms import Alarm
     from durable.domain.ids import DurableObjectId
     from durable.domain.writes import Claim, ObjectRow, Slot, Stored, WriteSet
 
@@ -25,6 +26,7 @@ class Loaded:
     sql_schema: str | None
     rows: dict[Slot, Stored]
     complete: bool
+    alarm: Alarm | None = None
 
 
 class Reader(Protocol):
@@ -76,6 +78,10 @@ class CommitLog(Freshness, Protocol):
     """Where an activation's commits go: the lane of its shard."""
 
     def mark_dirty(self, source: Committable) -> None: ...
+
+    def alarm_changed(
+        self, claim: Claim, object_id: UUID, alarm: Alarm | None
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
+from durable.domain.alarms import Alarm
+
 # A stored value: JSON text, or bytes. None in a write set means delete.
 Stored = str | bytes
 
@@ -29,6 +31,13 @@ class ObjectRow:
     name: str | None
 
 
+class Unchanged:
+    """Not written."""
+
+
+UNCHANGED = Unchanged()
+
+
 class WriteSet:
     """The writes of one object since its last commit; the last write to a slot wins.
 
@@ -36,17 +45,26 @@ class WriteSet:
     so many steps does its commit open the gate.
     """
 
-    __slots__ = ("bytes", "create", "issues", "rows", "wipe")
+    __slots__ = ("alarm", "bytes", "create", "issues", "rows", "wipe")
 
     def __init__(self) -> None:
         self.issues = 0
         self.rows: dict[Slot, Stored | None] = {}
         self.wipe = False
+        # The alarm to set; None to delete it.
+        self.alarm: Alarm | Unchanged | None = UNCHANGED
         self.create: ObjectRow | None = None
         self.bytes = 0
 
     def __bool__(self) -> bool:
-        return bool(self.rows) or self.wipe
+        return bool(self.rows) or self.wipe or self.alarm is not UNCHANGED
+
+    @property
+    def needs_row(self) -> bool:
+        """Whether this leaves something behind that belongs to an object's row."""
+        return isinstance(self.alarm, Alarm) or any(
+            value is not None for value in self.rows.values()
+        )
 
     def put(self, slot: Slot, value: Stored) -> None:
         """Write a value."""
@@ -61,6 +79,7 @@ class WriteSet:
         """Forget all before; everything stored goes, in every space."""
         self.rows.clear()
         self.wipe = True
+        self.alarm = UNCHANGED
         self.create = None
 
     def merge(self, later: WriteSet) -> None:
@@ -68,6 +87,8 @@ class WriteSet:
         if later.wipe:
             self.delete_all()
         self.rows.update(later.rows)
+        if later.alarm is not UNCHANGED:
+            self.alarm = later.alarm
         self.bytes += later.bytes
         self.issues += later.issues
         if later.create is not None:

@@ -29,9 +29,12 @@ from durable.domain.errors import (
     ResetError,
     StartFailed,
 )
+from durable.domain.ids import DurableObjectId
+from durable.domain.writes import ObjectRow
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
 from durable.objects.awaiting import must_await
+from durable.objects.durable_object import DurableObject
 from durable.objects.http import aclose
 from durable.objects.object_sql import ObjectSql
 from durable.objects.socket_events import SocketEvents
@@ -43,10 +46,9 @@ from durable.objects.write_back import WriteBack
 from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
-    from durable.domain.ids import DurableObjectId
+    from durable.domain.alarms import AlarmInfo
     from durable.domain.ports import CommitLog, Reader, SqlRunner
-    from durable.domain.writes import Claim, ObjectRow
-    from durable.objects.durable_object import DurableObject
+    from durable.domain.writes import Claim
     from durable.objects.http import Request, Response
 
 log = logging.getLogger(__name__)
@@ -182,6 +184,10 @@ class Activation:
         try:
             loaded = await self._context.reader.load(self.claim.shard, self.id.value)
             self.rows.opened(loaded)
+            if self.id.name is None and loaded.name is not None:
+                # Woken by its id alone: the stored name is the object's.
+                self.id = DurableObjectId(self.id.value, loaded.name)
+                self.rows.row = ObjectRow(self.id.tag, loaded.name)
             self._sql.schema = loaded.sql_schema
             token = current_activation.set(self)
             try:
@@ -277,6 +283,15 @@ class Activation:
 
     def _fetch(self, request: Request) -> Any:
         return self._instance.fetch(request)
+
+    @property
+    def has_alarm_hook(self) -> bool:
+        """Whether the class can be woken by an alarm."""
+        return self._cls.alarm is not DurableObject.alarm
+
+    def alarm_now(self, info: AlarmInfo) -> Any:
+        """Call the alarm hook; the caller has entered."""
+        return self._instance.alarm(info)
 
     def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Deliver a call of another object."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from durable.objects.http import Request, Response
 
 if TYPE_CHECKING:
+    from durable.domain.alarms import AlarmInfo
     from durable.objects.state import DurableObjectState
     from durable.objects.websocket import WebSocket
 
@@ -26,6 +27,10 @@ class DurableObject:
     async def fetch(self, request: Request) -> Response:
         """Answer an HTTP request."""
         return Response("Not implemented", status=404)
+
+    def alarm(self, info: AlarmInfo) -> Any:
+        """The time of ``ctx.storage.set_alarm`` has come; override it to be woken."""
+        raise NotImplementedError
 
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Run a public method for another object; "" only wakes.

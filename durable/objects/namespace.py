@@ -84,10 +84,6 @@ class DurableObjectStub:
         """Send an HTTP request to the object."""
         return self._invoker.fetch(self.id, request, self._props)
 
-    async def wake(self) -> None:
-        """Return when the object is awake; raises if it can't start."""
-        await self._invoker.call(self.id, "", (), {}, self._props)
-
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
@@ -97,3 +93,14 @@ class DurableObjectStub:
 
         call.__name__ = method
         return call
+
+    def __wake__(self) -> Coroutine[Any, Any, None]:
+        return self._invoker.call(self.id, "", (), {}, self._props)
+
+
+async def wake(stub: DurableObjectStub) -> None:
+    """Return when the stub's object is awake; raises if it can't start.
+
+    No method of the stub: all names there are the object's.
+    """
+    await stub.__wake__()

@@ -7,9 +7,12 @@ answers don't suspend; others shut the input gate while they wait.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
+from durable.domain.alarms import Alarm, due_time
 from durable.domain.errors import ValueRefused
 from durable.domain.ports import KeyRange
 from durable.objects import codec
@@ -202,6 +205,32 @@ class DurableObjectStorage(Space):
             SqlError: with the statement and the position; nothing was written.
         """
         return await self._activation.sql(statement, params)
+
+    def set_alarm(self, when: datetime | timedelta | float) -> Awaitable[None]:
+        """Wake the object at a time, by calling ``alarm()``; replaces an earlier one.
+
+        ``when``: an aware datetime, seconds since the epoch, or a timedelta from now. A
+        past time is as soon as possible. It runs at least once, never early; if it
+        raises, it is tried again after 2 s, 4, 8 … six times.
+
+        Raises:
+            TypeError: the class has no ``alarm``.
+            ValueError: a naive datetime, or no time after 1970.
+        """
+        if not self._activation.has_alarm_hook:
+            raise TypeError("the class has no alarm() method to wake")
+        self._rows.set_alarm(Alarm(due_time(when, time.time())))
+        return _NOTHING
+
+    def get_alarm(self) -> Awaitable[datetime | None]:
+        """When the alarm is due; None if none is set, or while it runs."""
+        alarm = self._rows.alarm
+        return Done(None if alarm is None else datetime.fromtimestamp(alarm.due, UTC))
+
+    def delete_alarm(self) -> Awaitable[None]:
+        """Unset the alarm; a run in progress goes on, but isn't tried again."""
+        self._rows.set_alarm(None)
+        return _NOTHING
 
     def transaction(self) -> Transaction:
         """``async with storage.transaction():`` what is written in it commits together.

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.domain.ports import KeyRange
-from durable.domain.writes import ObjectRow, WriteSet
+from durable.domain.writes import ObjectRow, Unchanged, WriteSet
 from durable.objects.cache import UNKNOWN, Cache, Unknown, in_order
 from durable.objects.storage import Done
 
 if TYPE_CHECKING:
+    from durable.domain.alarms import Alarm
     from durable.domain.ports import CommitLog, Loaded, Reader
     from durable.domain.writes import Claim, Stored
     from durable.gates.input_gate import InputGate
@@ -49,6 +50,9 @@ class WriteBack:
         self._on_failure = on_failure
         self._cache = Cache({}, complete=False)
         self._exists = False
+        self._alarm: Alarm | None = None
+        # While alarm() runs: the one it runs for, until something replaces it.
+        self._running_alarm: Alarm | None = None
         self._pending: WriteSet | None = None
         self._in_flight: WriteSet | None = None
         self._held = 0
@@ -65,6 +69,7 @@ class WriteBack:
         """Begin with what the activation's first read brought."""
         self._cache = Cache(loaded.rows, complete=loaded.complete)
         self._exists = loaded.exists
+        self._alarm = loaded.alarm
 
     # --- reads
 
@@ -151,6 +156,7 @@ class WriteBack:
     def delete_all_rows(self) -> None:
         """Delete every row of the object, in all spaces."""
         self._writes().delete_all()
+        self._alarm = self._running_alarm = None
         self._cache.clear()
         self._exists = False
 
@@ -181,11 +187,37 @@ class WriteBack:
             self._wake()
         return self._pending
 
+    # --- the alarm
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The alarm that is set; None while it runs, unless a new one was set."""
+        return None if self._running_alarm is not None else self._alarm
+
+    def set_alarm(self, alarm: Alarm | None) -> None:
+        """Set or delete the alarm; what runs for the old one gets no retry."""
+        self._writes().alarm = alarm
+        self._alarm, self._running_alarm = alarm, None
+
+    def alarm_begins(self, alarm: Alarm) -> None:
+        """``alarm()`` runs for this one."""
+        self._alarm = self._running_alarm = alarm
+
+    def alarm_ended(self, retry: Alarm | None) -> None:
+        """``alarm()`` has ended: its row goes, or waits for the retry."""
+        if self._running_alarm is not None:
+            self.set_alarm(retry)
+
     # --- transactions
 
     def begin(self) -> object:
         """Open a transaction; returns what ``roll_back`` takes."""
-        snapshot = (self._cache.snapshot(), self._exists)
+        snapshot = (
+            self._cache.snapshot(),
+            self._exists,
+            self._alarm,
+            self._running_alarm,
+        )
         self.open_transaction = WriteSet()
         return snapshot
 
@@ -198,7 +230,7 @@ class WriteBack:
     def roll_back(self, snapshot: Any) -> None:
         """Forget the open transaction's writes."""
         self.open_transaction = None
-        cached, self._exists = snapshot
+        cached, self._exists, self._alarm, self._running_alarm = snapshot
         self._cache.restore(cached)
 
     # --- commits
@@ -208,7 +240,7 @@ class WriteBack:
         if self._in_flight is not None or self._held or self._pending is None:
             return None
         writes, self._pending = self._pending, None
-        if not self._exists and any(v is not None for v in writes.rows.values()):
+        if not self._exists and writes.needs_row:
             writes.create = self.row
             self._exists = True
         self._in_flight = writes
@@ -219,6 +251,8 @@ class WriteBack:
         writes, self._in_flight = self._in_flight, None
         self._settle()
         if writes is not None:
+            if not isinstance(writes.alarm, Unchanged):
+                self._log.alarm_changed(self.claim, self.object_id, writes.alarm)
             self._output_gate.opened(writes.issues)
         if self._pending is not None:
             self._wake()
@@ -252,7 +286,7 @@ class WriteBack:
         for writes in (self._in_flight, self.open_transaction):
             if writes is not None:
                 joined.merge(writes)
-        if any(value is not None for value in joined.rows.values()):
+        if joined.needs_row:
             joined.create = self.row
         return joined
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from durable.domain.alarms import Alarm
+
 if TYPE_CHECKING:
     from durable.domain.writes import Claim, WriteSet
 
@@ -13,26 +15,33 @@ COMMIT_ON_LANE = (
     "SELECT durable.commit_on_lane($1::int[], $2::bigint[], $3::uuid[], "
     "$4::int[], $5::uuid[], $6::int[], $7::uuid[], $8::bigint[], $9::text[], "
     "$10::int[], $11::uuid[], $12::text[], $13::text[], "
-    "$14::int[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::bytea[])"
+    "$14::int[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::bytea[], "
+    "$20::int[], $21::uuid[], $22::float8[], $23::int[])"
 )
 COMMIT_OFF_LANE = (
     "SELECT durable.commit_off_lane($1::int, $2::bigint, $3::uuid, "
     "$4::int[], $5::uuid[], $6::int[], $7::uuid[], $8::bigint[], $9::text[], "
     "$10::int[], $11::uuid[], $12::text[], $13::text[], "
-    "$14::int[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::bytea[])"
+    "$14::int[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::bytea[], "
+    "$20::int[], $21::uuid[], $22::float8[], $23::int[])"
 )
 
 Entry = tuple[UUID, "Claim", "WriteSet"]
 
 
 def rows_of(entries: Sequence[Entry]) -> tuple[list[object], ...]:
-    """The 16 row arrays of ``durable.write_rows`` for these objects' write sets."""
+    """The 20 row arrays of ``durable.write_rows`` for these objects' write sets."""
     wipes: list[tuple[int, UUID]] = []
     creates: list[tuple[int, UUID, int, str | None]] = []
     deletes: list[tuple[int, UUID, str, str]] = []
     puts: list[tuple[int, UUID, str, str, str | None, bytes | None]] = []
+    alarms: list[tuple[int, UUID, float | None, int]] = []
     for object_id, claim, writes in entries:
         shard = claim.shard
+        if writes.alarm is None:
+            alarms.append((shard, object_id, None, 0))
+        elif isinstance(writes.alarm, Alarm):
+            alarms.append((shard, object_id, writes.alarm.due, writes.alarm.failures))
         if writes.wipe:
             wipes.append((shard, object_id))
         if writes.create is not None:
@@ -50,6 +59,7 @@ def rows_of(entries: Sequence[Entry]) -> tuple[list[object], ...]:
         *_columns(creates, 4),
         *_columns(deletes, 4),
         *_columns(puts, 6),
+        *_columns(alarms, 4),
     )
 
 

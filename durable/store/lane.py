@@ -17,6 +17,7 @@ from uuid import UUID
 
 import asyncpg
 
+from durable.domain.alarms import Alarm
 from durable.domain.errors import (
     CommitUnknown,
     DataRefused,
@@ -45,6 +46,11 @@ _UNLOCK = (
     "SELECT count(*) FROM unnest($1::int[]) id WHERE pg_advisory_unlock(17489, id)"
 )
 _CLAIM = "SELECT id, epoch, claim_id, released FROM durable.claim($1::int[], $2::uuid)"
+_UPCOMING = "SELECT shard, object, wait FROM durable.upcoming_alarms($1::int[], $2, $3)"
+_BEGIN = (
+    "SELECT object, due, failures, wait "
+    "FROM durable.begin_alarms($1::int[], $2::uuid[])"
+)
 _RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
 
 _Batch = list[tuple["Committable", "WriteSet"]]
@@ -63,7 +69,9 @@ class Lane:
         clock: Clock,
         name: str,
         on_lost: Callable[[Exception], None],
+        on_alarm: Callable[[int, UUID, Alarm | None], None],
     ) -> None:
+        self._on_alarm = on_alarm
         self._dsn = dsn
         self._database = database
         self._lease = lease
@@ -165,6 +173,34 @@ class Lane:
             await self._connection.fetch(_UNLOCK, shards)
 
         await self._errand(release)
+
+    # --- alarms
+
+    def alarm_changed(self, claim: Claim, object_id: UUID, alarm: Alarm | None) -> None:
+        """A commit has set or deleted an alarm."""
+        self._on_alarm(claim.shard, object_id, alarm)
+
+    async def upcoming_alarms(
+        self, shards: list[int], ahead: float, limit: int
+    ) -> list[tuple[int, UUID, float]]:
+        """(shard, object, seconds left) of what is due within ``ahead`` seconds."""
+
+        async def read() -> list[tuple[int, UUID, float]]:
+            rows = await self._connection.fetch(_UPCOMING, shards, ahead, limit)
+            return [(row[0], row[1], row[2]) for row in rows]
+
+        return await self._errand(read)
+
+    async def begin_alarms(
+        self, shards: list[int], objects: list[UUID]
+    ) -> list[tuple[UUID, Alarm, float]]:
+        """(object, alarm, seconds left); with none left its attempt is recorded."""
+
+        async def begin() -> list[tuple[UUID, Alarm, float]]:
+            rows = await self._connection.fetch(_BEGIN, shards, objects)
+            return [(row[0], Alarm(row[1], row[2]), row[3]) for row in rows]
+
+        return await self._errand(begin)
 
     # --- the one loop
 

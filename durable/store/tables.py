@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -79,6 +80,21 @@ object_ = Table(
     # The object's own Postgres schema, once it has issued SQL.
     Column("sql_schema", Text),
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
+)
+
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("object", UUID, primary_key=True),
+    Column("due", DateTime(timezone=True), nullable=False),
+    # Runs that the object's own code failed; they bound the retries.
+    Column("failures", Integer, nullable=False, server_default="0"),
+    # Runs begun since it was set, written before each: they bound what takes workers
+    # down.
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Index("alarm_due", "shard", "due"),
+    postgresql_with={"fillfactor": 80},
 )
 
 kv = Table(

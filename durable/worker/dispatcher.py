@@ -14,8 +14,10 @@ from durable.domain.errors import Moved, Overloaded
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.domain.writes import ObjectRow
 from durable.objects.activation import Activation, ActivationContext
+from durable.objects.alarm_run import run_alarm
 
 if TYPE_CHECKING:
+    from durable.domain.alarms import Alarm
     from durable.domain.ports import CommitLog
     from durable.domain.writes import Claim
     from durable.objects.durable_object import DurableObject
@@ -71,6 +73,10 @@ class Dispatcher:
     ) -> Any:
         """Deliver a call."""
         return await self._enter(object_id, props).call(method, args, kwargs)
+
+    async def alarm(self, object_id: UUID, alarm: Alarm) -> None:
+        """Deliver an alarm."""
+        await run_alarm(self._enter(DurableObjectId(object_id), None), alarm)
 
     def socket_message(
         self, object_id: DurableObjectId, record: SocketRecord, message: str | bytes

@@ -36,6 +36,7 @@ class ShardKeeper:
         freshness: float,
         make_lane: Callable[[Callable[[Exception], None]], Lane],
         on_lost: Callable[[Exception], None],
+        on_claimed: Callable[[], None],
         sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep,
     ) -> None:
         self._count = shards
@@ -43,6 +44,7 @@ class ShardKeeper:
         self._freshness = freshness
         self._make_lane = make_lane
         self._on_lost = on_lost
+        self._on_claimed = on_claimed
         self._sleep = sleep
         self._scope = TaskScope("shards")
         self._claims: dict[int, Claim] = {}
@@ -55,6 +57,10 @@ class ShardKeeper:
     def owned(self) -> int:
         """How many shards are served here."""
         return len(self._claims)
+
+    def owned_shards(self) -> list[int]:
+        """The shards that are served here."""
+        return list(self._claims)
 
     def claim_of(self, shard: int) -> Claim | None:
         """The claim under which a shard is served here, if it is."""
@@ -137,6 +143,7 @@ class ShardKeeper:
             self._claims[shard] = Claim(shard, epoch, claim_id)
         log.info("claimed shards", extra={"shards": len(claimed)})
         self._changed.set()
+        self._on_claimed()
 
     def _lost(self, error: Exception) -> None:
         self._claims.clear()

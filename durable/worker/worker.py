@@ -18,6 +18,8 @@ from durable.store import registry
 from durable.store.database import Database
 from durable.store.lane import Lane
 from durable.store.reads import Reads
+from durable.tasks import TaskScope
+from durable.worker.alarm_loop import AHEAD_SECONDS, AlarmLoop, AlarmSources
 from durable.worker.dispatcher import Dispatcher, Ownership
 from durable.worker.shard_keeper import ShardKeeper
 
@@ -77,6 +79,16 @@ class Worker:
             freshness=settings.freshness,
             make_lane=self._make_lane,
             on_lost=self._lane_lost,
+            on_claimed=self._claimed,
+        )
+        self._scope = TaskScope("worker")
+        self._alarms = AlarmLoop(
+            AlarmSources(
+                owned=self.shards.owned_shards,
+                table=lambda: self.shards.lane,
+                run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
+            ),
+            clock,
         )
 
         def make_context(on_gone: Callable[[Activation], None]) -> ActivationContext:
@@ -110,7 +122,10 @@ class Worker:
             stack.push_async_callback(self._reads.close)
             await self.shards.start()
             stack.push_async_callback(self.shards.close)
+            stack.push_async_callback(self._alarms.close)
+            stack.push_async_callback(self._scope.close)
             self._timer.every(settings.idle / EVICTION_ROUNDS, self._evict)
+            self._timer.every(AHEAD_SECONDS / 2, self._alarms.poll)
             self._timer.every(settings.lease, self._beat)
             self._stack = stack.pop_all()
         return self
@@ -123,6 +138,7 @@ class Worker:
         """Let running handlers end, flush, and end every activation."""
         self.dispatcher.stop_activating()
         self.shards.stop_claiming()
+        self._alarms.stop()
         try:
             async with asyncio.timeout(self.settings.drain):
                 for activation in self.dispatcher.activations():
@@ -156,7 +172,12 @@ class Worker:
             clock=self._clock,
             name=f"durable lane {settings.worker_id.hex[:12]}",
             on_lost=on_lost,
+            on_alarm=self._alarms.changed,
         )
+
+    def _claimed(self) -> None:
+        # What was due while nobody owned these shards fires now.
+        self._scope.start(self._alarms.poll())
 
     def _lane_lost(self, error: Exception) -> None:
         self.dispatcher.reset_all(error)

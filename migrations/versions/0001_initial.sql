@@ -42,6 +42,17 @@ CREATE TABLE durable.object (
     PRIMARY KEY (shard, id)
 );
 
+CREATE TABLE durable.alarm (
+    shard integer NOT NULL,
+    object uuid NOT NULL,
+    due timestamptz NOT NULL,
+    failures integer NOT NULL DEFAULT 0,
+    attempt integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (shard, object)
+) WITH (fillfactor = 80);
+
+CREATE INDEX alarm_due ON durable.alarm (shard, due);
+
 CREATE TABLE durable.kv (
     shard integer NOT NULL,
     object uuid NOT NULL,
@@ -98,17 +109,21 @@ BEGIN
     END IF;
 END $$;
 
--- The rows of many objects' write sets: wipes, new objects, deletes, puts, in this order.
+-- The rows of many objects' write sets: wipes, new objects, deletes, puts, alarms, in
+-- this order.
 CREATE FUNCTION durable.write_rows(
     w_shard integer[], w_object uuid[],
     o_shard integer[], o_id uuid[], o_tag bigint[], o_name text[],
     d_shard integer[], d_object uuid[], d_space text[], d_key text[],
     k_shard integer[], k_object uuid[], k_space text[], k_key text[],
-    k_value text[], k_blob bytea[]
+    k_value text[], k_blob bytea[],
+    a_shard integer[], a_object uuid[], a_due double precision[], a_failures integer[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
 BEGIN
     IF cardinality(w_shard) > 0 THEN
         DELETE FROM durable.kv t USING unnest(w_shard, w_object) AS w (shard, object)
+        WHERE t.shard = w.shard AND t.object = w.object;
+        DELETE FROM durable.alarm t USING unnest(w_shard, w_object) AS w (shard, object)
         WHERE t.shard = w.shard AND t.object = w.object;
         DELETE FROM durable.object t USING unnest(w_shard, w_object) AS w (shard, id)
         WHERE t.shard = w.shard AND t.id = w.id;
@@ -132,6 +147,19 @@ BEGIN
         ON CONFLICT (shard, object, space, key)
         DO UPDATE SET value = excluded.value, blob = excluded.blob;
     END IF;
+    IF cardinality(a_shard) > 0 THEN
+        DELETE FROM durable.alarm t
+        USING unnest(a_shard, a_object, a_due) AS a (shard, object, due)
+        WHERE t.shard = a.shard AND t.object = a.object AND a.due IS NULL;
+        INSERT INTO durable.alarm (shard, object, due, failures)
+        SELECT a.shard, a.object, to_timestamp(a.due), a.failures
+        FROM unnest(a_shard, a_object, a_due, a_failures)
+            AS a (shard, object, due, failures)
+        WHERE a.due IS NOT NULL
+        ON CONFLICT (shard, object) DO UPDATE
+        SET due = excluded.due, failures = excluded.failures,
+            attempt = CASE WHEN excluded.failures = 0 THEN 0 ELSE alarm.attempt END;
+    END IF;
 END $$;
 
 -- One commit on a lane. The session holds the shards' locks, so the check of epoch and
@@ -142,7 +170,8 @@ CREATE FUNCTION durable.commit_on_lane(
     o_shard integer[], o_id uuid[], o_tag bigint[], o_name text[],
     d_shard integer[], d_object uuid[], d_space text[], d_key text[],
     k_shard integer[], k_object uuid[], k_space text[], k_key text[],
-    k_value text[], k_blob bytea[]
+    k_value text[], k_blob bytea[],
+    a_shard integer[], a_object uuid[], a_due double precision[], a_failures integer[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
 DECLARE
     v_stale integer[];
@@ -159,7 +188,8 @@ BEGIN
     END IF;
     PERFORM durable.write_rows(
         w_shard, w_object, o_shard, o_id, o_tag, o_name, d_shard, d_object, d_space,
-        d_key, k_shard, k_object, k_space, k_key, k_value, k_blob);
+        d_key, k_shard, k_object, k_space, k_key, k_value, k_blob,
+        a_shard, a_object, a_due, a_failures);
 END $$;
 
 -- One object's commit on any other session: the fence, then the same rows.
@@ -169,21 +199,56 @@ CREATE FUNCTION durable.commit_off_lane(
     o_shard integer[], o_id uuid[], o_tag bigint[], o_name text[],
     d_shard integer[], d_object uuid[], d_space text[], d_key text[],
     k_shard integer[], k_object uuid[], k_space text[], k_key text[],
-    k_value text[], k_blob bytea[]
+    k_value text[], k_blob bytea[],
+    a_shard integer[], a_object uuid[], a_due double precision[], a_failures integer[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, durable AS $$
 BEGIN
     PERFORM durable.fence(p_shard, p_epoch, p_claim);
     IF EXISTS (
-        SELECT FROM unnest(w_shard || o_shard || d_shard || k_shard) s WHERE s <> p_shard
+        SELECT FROM unnest(w_shard || o_shard || d_shard || k_shard || a_shard) s WHERE s <> p_shard
     ) THEN
         RAISE EXCEPTION 'a write set holds rows of another shard than %', p_shard
             USING ERRCODE = 'DF002';
     END IF;
     PERFORM durable.write_rows(
         w_shard, w_object, o_shard, o_id, o_tag, o_name, d_shard, d_object, d_space,
-        d_key, k_shard, k_object, k_space, k_key, k_value, k_blob);
+        d_key, k_shard, k_object, k_space, k_key, k_value, k_blob,
+        a_shard, a_object, a_due, a_failures);
 END $$;
+
+-- Alarms that are due within p_ahead seconds, earliest first, with the seconds left by
+-- the database's clock, the only one that decides.
+CREATE FUNCTION durable.upcoming_alarms(
+    p_shards integer[], p_ahead double precision, p_limit integer
+) RETURNS TABLE (shard integer, object uuid, wait double precision)
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, durable AS $$
+    SELECT a.shard, a.object,
+           extract(epoch FROM a.due - clock_timestamp())::double precision
+    FROM unnest(p_shards) AS s (id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM durable.alarm t
+        WHERE t.shard = s.id
+          AND t.due <= clock_timestamp() + p_ahead * interval '1 second'
+        ORDER BY t.due LIMIT p_limit
+    ) a
+    ORDER BY a.due LIMIT p_limit;
+$$;
+
+-- Record the attempt, or refuse: an alarm that is not due yet comes back with the
+-- seconds left, one that is gone doesn't come back. On the lane that holds the locks.
+CREATE FUNCTION durable.begin_alarms(p_shards integer[], p_objects uuid[])
+RETURNS TABLE (
+    object uuid, due double precision, failures integer, attempt integer,
+    wait double precision
+) LANGUAGE sql VOLATILE SET search_path = pg_catalog, durable AS $$
+    UPDATE durable.alarm t
+    SET attempt = t.attempt + CASE WHEN t.due <= clock_timestamp() THEN 1 ELSE 0 END
+    FROM unnest(p_shards, p_objects) AS a (shard, object)
+    WHERE t.shard = a.shard AND t.object = a.object
+    RETURNING t.object, extract(epoch FROM t.due)::double precision, t.failures,
+        t.attempt, extract(epoch FROM t.due - clock_timestamp())::double precision;
+$$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA durable FROM PUBLIC;
 
