@@ -71,7 +71,7 @@ async def rows_left(database_url: str, timeout: float = 5) -> int:
     connection = await asyncpg.connect(database_url)
     try:
         async with asyncio.timeout(timeout):
-            return await connection.fetchval("SELECT count(*) FROM durable.alarm")
+            return int(await connection.fetchval("SELECT count(*) FROM durable.alarm"))
     finally:
         await connection.close()
 
