@@ -196,7 +196,7 @@ class Activation:
         else:
             if self.state is ActivationState.ACTIVATING:
                 self.state = step(self.state, ActivationState.ACTIVE)
-                self.input_gate.unlock()
+                self.input_gate.unlock(0)
 
     def _start_failed(self, error: Exception) -> StartFailed:
         failed = StartFailed(f"{self._cls.__name__} did not start: {error}")
