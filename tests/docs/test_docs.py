@@ -91,7 +91,7 @@ def test_there_is_python_in_the_readme() -> None:
 
 def settings() -> dict[str, dataclasses.Field[object]]:
     fields = dataclasses.fields(Settings)
-    return {PREFIX + f.name.upper(): f for f in fields if f.name != "vars"}
+    return {PREFIX + f.name.upper(): f for f in fields if "parse" in f.metadata}
 
 
 def test_every_setting_is_documented_and_no_other() -> None:
@@ -119,7 +119,7 @@ def told(text: str) -> object:
     words = {"unset": None, "on": True, "off": False}
     if text in words:
         return words[text]
-    if match := re.fullmatch(r"([\d.]+)( MiB)?", text):
+    if match := re.fullmatch(r"(\d+(?:\.\d+)?)( MiB)?", text):
         number = float(match[1]) * (1024**2 if match[2] else 1)
         return int(number) if number.is_integer() else number
     return Path(text) if text.startswith(".") and text.count(".") == 1 else text
