@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp import web
 from agents import route_agent_request
 from durable import DurableObject, Env
 from server.asgi import Receive, Scope, Send
+from server.config import load_project
 from server.runtime import Runtime
 from server.settings import Settings
 
@@ -24,8 +26,9 @@ ENV = web.AppKey("durable_env", Env)
 class DurableRuntime:
     """Runs agents in this process; open with ``async with``.
 
-    Settings come from the DURABLE_* variables if none are given. Without a database URL
-    an embedded Postgres is started, and stopped at the end.
+    If none are given, settings come from the DURABLE_* variables and the durable.toml
+    of the current directory. Without a database URL an embedded Postgres is started,
+    and stopped at the end.
     """
 
     def __init__(
@@ -44,7 +47,9 @@ class DurableRuntime:
         return self._runtime.env
 
     async def __aenter__(self) -> DurableRuntime:
-        settings = self._settings or Settings.from_environment(os.environ)
+        settings = self._settings or Settings.from_environment(
+            os.environ, project=load_project(Path.cwd())
+        )
         async with AsyncExitStack() as stack:
             settings = await _with_database(settings, stack)
             runtime = Runtime(settings, self._classes)

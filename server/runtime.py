@@ -7,13 +7,14 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from durable import DurableObject, DurableObjectNamespace, Env
+from durable import DurableObject, Env
 from durable.routing.router import Router
 from durable.store import registry
 from durable.store.agent_sql import AgentSql
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Worker, WorkerSettings
+from server.config_bindings import bindings_of, namespace_of
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
@@ -33,6 +34,7 @@ class Runtime:
     ) -> None:
         self._settings = settings
         self._classes = {cls.__name__: cls for cls in classes}
+        self._bindings = bindings_of(settings.project, self._classes)
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
@@ -61,7 +63,10 @@ class Runtime:
                 name="durable reads",
             )
         )
-        tags = await registry.namespace_tags(database, list(self._classes))
+        # A class without a binding is hosted too: others may be bound to it.
+        bound = [binding.class_name for binding in self._bindings]
+        names = list(dict.fromkeys([*self._classes, *bound]))
+        tags = await registry.namespace_tags(database, names)
         sql = await stack.enter_async_context(
             AgentSql(
                 AgentSqlSettings(
@@ -88,9 +93,9 @@ class Runtime:
             owner_address=lambda shard: registry.owner_address(database, shard),
             patience=settings.lease_seconds / 4,
         )
-        for name, cls in self._classes.items():
-            self.env.namespaces[name] = DurableObjectNamespace(
-                name, cls, tags[name], router
+        for binding in self._bindings:
+            self.env.namespaces[binding.name] = namespace_of(
+                binding, self._classes, tags[binding.class_name], router
             )
         await stack.enter_async_context(self.worker)
         self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
