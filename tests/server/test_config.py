@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from server.cli_new import new_project
 from server.config import LIMITS, OBSERVABILITY, load_project
 from server.config_project import Binding, Project
 from server.config_reader import ConfigError
 from server.settings import MIB, Settings, SettingsError
+
+ROOT = Path(__file__).parents[2]
 
 
 def load(directory: Path, text: str, file: str = "durable.toml") -> Project:
@@ -301,3 +304,24 @@ def test_values_that_do_not_fit_together_name_where_each_is_from(
     )
     with pytest.raises(SettingsError, match="of DURABLE_LEASE_SECONDS "):
         Settings.from_environment({"DURABLE_LEASE_SECONDS": "2"}, project=project)
+
+
+# --- what we ship ----------------------------------------------------------------
+
+
+def test_the_example_of_the_documentation_is_accepted(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "durable-toml.md").read_text()
+    project = load(tmp_path, text.split("```toml\n")[1].split("```")[0])
+    assert project.bindings == (Binding("ROOMS", "ChatRoom"),)
+    assert project.migrations[0].new_classes == ("ChatRoom",)
+    assert project.vars["LIMITS"] == {"per_room": 50}
+    assert project.settings["max_body_bytes"].value == 2 * MIB
+
+
+def test_a_new_project_has_a_configuration_that_is_accepted(tmp_path: Path) -> None:
+    directory = new_project("hello-1", tmp_path)
+    project = load_project(directory, dev=True)
+    assert project.name == "hello-1"
+    assert project.main is not None
+    assert (directory / project.main.value).is_file()
+    assert ".dev.vars" in (directory / ".gitignore").read_text().split()
