@@ -255,6 +255,12 @@ class Activation:
                 raise
             task.uncancel()
             raise broken from None
+        except Exception as error:
+            broken = self.output_gate.broken
+            if broken is None or broken is error:
+                raise
+            # What the handler says of it matters less than that all of it is lost.
+            raise broken from error
         finally:
             self._running.discard(task)
             if self._ending and not self._running:
@@ -265,20 +271,14 @@ class Activation:
 
     async def fetch(self, request: Request) -> Response:
         """Deliver an HTTP request; returns the response when it may leave."""
-        response: Response = await self.run(self._fetch, request)
+        response: Response = await self.run(lambda: self._instance.fetch(request))
         if not isinstance(response.content, bytes) and response.content is not None:
             return response.with_body(self._streams.pieces(response.body))
         return response
 
-    def _fetch(self, request: Request) -> Any:
-        return self._instance.fetch(request)
-
     def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Deliver a call of another object."""
-        return self.run(self._call, method, args, kwargs)
-
-    def _call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        return self._instance.call_method(method, args, kwargs)
+        return self.run(lambda: self._instance.call_method(method, args, kwargs))
 
     def enter_now(self, hook: str, record: SocketRecord, *args: Any) -> Any:
         """Call a socket hook; the caller has seen that it may enter."""

@@ -367,6 +367,7 @@ class Place:
         request.socket_port = port
         response = await self.stub(name).fetch(request)
         assert response.status == 101
+        await turns()
         return port
 
     def message(self, port: Port, text: str) -> None:
