@@ -1,5 +1,7 @@
 """The command line: ``durable dev``, ``serve``, ``migrate``, ``new``, ``settings``.
 
+Commands on what a database holds are in ``cli_classes``, ``cli_inspect``, ``cli_sql``.
+
 Exit codes: 0 done, 1 it can't be done (one message on standard error says why),
 2 wrong usage, 130 interrupted before it served.
 """
@@ -18,7 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from server import logs
+from server import cli_classes, cli_inspect, cli_sql, logs
+from server.cli_database import CommandError
 from server.cli_new import NewProjectError, new_project
 from server.config import load_project
 from server.config_project import Configured
@@ -57,9 +60,11 @@ def run(arguments: list[str]) -> int:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Errors that are for the user; every other one is a defect and shows its trace."""
-    expected = [CliError, ConfigError, NewProjectError, SettingsError, UserModuleError]
+    expected = [CliError, CommandError, ConfigError, NewProjectError]
+    expected += [SettingsError, UserModuleError]
     # Loaded only by commands that can raise them.
     for module, name in (
+        ("server.classes", "ClassesError"),
         ("server.migrate", "SchemaError"),
         ("server.postgres_files", "EmbeddedPostgresError"),
     ):
@@ -112,7 +117,13 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     migrate = commands.add_parser(
-        "migrate", help="bring the database's schema up to date"
+        "migrate",
+        help="bring the database's schema up to date, and apply class migrations",
+    )
+    migrate.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the class migrations would do, change nothing",
     )
     migrate.set_defaults(command=_migrate)
 
@@ -122,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
 
     settings = commands.add_parser("settings", help="list the settings (DURABLE_*)")
     settings.set_defaults(command=_settings)
+    cli_classes.add_commands(commands)
+    cli_sql.add_commands(commands, cli_inspect.add_commands(commands))
     return parser
 
 
@@ -155,18 +168,25 @@ def _serve(options: argparse.Namespace) -> int:
     return _run_loop(_run_serve(settings, settings.database_url, module))
 
 
-def _migrate(_: argparse.Namespace) -> int:
+def _migrate(options: argparse.Namespace) -> int:
     settings = Settings.from_environment(os.environ, project=load_project(Path.cwd()))
     if settings.database_url is None:
         raise CliError(
             "`durable migrate` needs DURABLE_DATABASE_URL; the Postgres of "
             "`durable dev` is migrated by `durable dev` itself"
         )
-    from server.migrate import migrate
+    from server.classes import migrate_classes
+    from server.migrate import check_schema, migrate
 
+    dsn, project = settings.database_url, settings.project
     logs.configure(settings.log_level, structured=False)
-    revision = migrate(settings.database_url, settings.shards)
-    print(f"The schema is up to date (revision {revision}).")
+    if options.dry_run:
+        asyncio.run(check_schema(dsn, None))
+        asyncio.run(migrate_classes(dsn, project, cli_classes.would, dry_run=True))
+        return 0
+    revision = migrate(dsn, settings.shards)
+    print(f"The schema is up to date (revision {revision}).", flush=True)
+    asyncio.run(migrate_classes(dsn, project, print))
     return 0
 
 
@@ -255,10 +275,12 @@ async def _run_dev(settings: Settings, module: UserModule) -> None:
 
 
 async def _run_migrated(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.classes import migrate_classes
     from server.migrate import check_schema, migrate
 
     await asyncio.to_thread(migrate, dsn, settings.shards)
     await check_schema(dsn, settings.shards)  # the number of shards stays as it was
+    await migrate_classes(dsn, settings.project, log.info, dev=True)
     await _run_node(settings, dsn, module)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
@@ -19,6 +20,8 @@ from server.asgi import Receive, Scope, Send
 from server.config import load_project
 from server.runtime import Runtime
 from server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 ENV = web.AppKey("durable_env", Env)
 
@@ -79,6 +82,7 @@ class DurableRuntime:
 
 
 async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
+    from server.classes import migrate_classes
     from server.migrate import check_schema, migrate
 
     dsn = settings.database_url
@@ -87,6 +91,7 @@ async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
 
         dsn = await stack.enter_async_context(embedded_postgres(settings.data_dir))
         await asyncio.to_thread(migrate, dsn, settings.shards)
+        await migrate_classes(dsn, settings.project, log.info, dev=True)
     await check_schema(dsn, settings.shards)
     return dataclasses.replace(settings, database_url=dsn)
 

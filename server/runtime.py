@@ -11,9 +11,11 @@ from durable import DurableObject, Env
 from durable.routing.router import Router
 from durable.store import registry
 from durable.store.agent_sql import AgentSql
+from durable.store.classes import Announcement, make
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Worker, WorkerSettings
+from server.classes import admit
 from server.config_bindings import bindings_of, namespace_of
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
@@ -63,10 +65,8 @@ class Runtime:
                 name="durable reads",
             )
         )
-        # A class without a binding is hosted too: others may be bound to it.
-        bound = [binding.class_name for binding in self._bindings]
-        names = list(dict.fromkeys([*self._classes, *bound]))
-        tags = await registry.namespace_tags(database, names)
+        worker_settings = self._worker_settings(dsn)
+        tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(
             AgentSql(
                 AgentSqlSettings(
@@ -79,9 +79,9 @@ class Runtime:
         )
         timer = await stack.enter_async_context(PeriodicWork())
         self.worker = Worker(
-            self._worker_settings(dsn),
+            worker_settings,
             database,
-            {tags[name]: cls for name, cls in self._classes.items()},
+            {tags[None, name]: cls for name, cls in self._classes.items()},
             env=self.env,
             sql=sql,
             timer=timer,
@@ -95,11 +95,32 @@ class Runtime:
         )
         for binding in self._bindings:
             self.env.namespaces[binding.name] = namespace_of(
-                binding, self._classes, tags[binding.class_name], router
+                binding,
+                self._classes,
+                tags[binding.script_name, binding.class_name],
+                router,
             )
         await stack.enter_async_context(self.worker)
         self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
         timer.every(PING_SECONDS, self.front.ping_all)
+
+    async def _admit(
+        self, database: Database, worker: WorkerSettings
+    ) -> dict[tuple[str | None, str], int]:
+        """The tags of our classes, (None, name), and of those bound from other apps."""
+        announcement = Announcement(worker.worker_id, worker.address, worker.version)
+        project = self._settings.project
+        async with database.connection() as connection:
+            # A class without a binding is hosted too: others may be bound to it.
+            own = await admit(connection, project, list(self._classes), announcement)
+            tags: dict[tuple[str | None, str], int] = {
+                (None, name): tag for name, tag in own.items()
+            }
+            for binding in self._bindings:
+                app, name = binding.script_name, binding.class_name
+                if app is not None:
+                    tags[app, name] = (await make(connection, app, [name]))[name]
+        return tags
 
     def _worker_settings(self, dsn: str) -> WorkerSettings:
         settings = self._settings

@@ -119,6 +119,11 @@ object_ = Table(
         text("COALESCE(name COLLATE \"C\", ''::text)"),
         "id",
     ),
+    Index(
+        "object_with_schema",
+        "tag",
+        postgresql_where=text("sql_schema IS NOT NULL"),
+    ),
 )
 
 kv = Table(

@@ -26,6 +26,7 @@ CREATE TABLE durable.class_migration (
 -- '' stands for none.
 CREATE INDEX object_of_class
     ON durable.object (tag, coalesce(name COLLATE "C", ''), id);
+CREATE INDEX object_with_schema ON durable.object (tag) WHERE sql_schema IS NOT NULL;
 
 -- A worker that was suspended while its class was renamed or deleted must not wake up
 -- and serve on. Whichever way shards are claimed, this sees it.

@@ -14,7 +14,7 @@ DROP FUNCTION durable.first_id(bigint);
 DROP FUNCTION durable.last_id(bigint);
 DROP TRIGGER refuse_stale_owner ON durable.shard;
 DROP FUNCTION durable.refuse_stale_owner();
-DROP INDEX durable.object_of_class;
+DROP INDEX durable.object_of_class, durable.object_with_schema;
 DROP TABLE durable.class_migration;
 ALTER TABLE durable.worker DROP COLUMN serves, DROP COLUMN stale;
 DROP INDEX durable.namespace_of_app;
