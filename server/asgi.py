@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import BodyTooLarge, DurableObjectId, Frame, Overloaded, Request, Response
 from durable.domain.errors import DurableError
 from server.backlog import NO_STATUS, Backlog
-from server.http import HOP_BY_HOP
+from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord

@@ -1,5 +1,7 @@
 """The command line: ``durable dev``, ``serve``, ``migrate``, ``new``, ``settings``.
 
+Commands on what a database holds are in ``cli_classes``, ``cli_inspect``, ``cli_sql``.
+
 Exit codes: 0 done, 1 it can't be done (one message on standard error says why),
 2 wrong usage, 130 interrupted before it served.
 """
@@ -18,8 +20,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from server import logs
+from server import cli_classes, cli_inspect, cli_sql, logs
+from server.cli_database import CommandError
 from server.cli_new import NewProjectError, new_project
+from server.config import load_project
+from server.config_project import Configured
+from server.config_reader import ConfigError
 from server.settings import Settings, SettingsError, describe, unknown_settings
 from server.user_module import (
     DISTRIBUTION,
@@ -54,9 +60,11 @@ def run(arguments: list[str]) -> int:
 
 def _expected_errors() -> tuple[type[Exception], ...]:
     """Errors that are for the user; every other one is a defect and shows its trace."""
-    expected = [CliError, NewProjectError, SettingsError, UserModuleError]
+    expected = [CliError, CommandError, ConfigError, NewProjectError]
+    expected += [SettingsError, UserModuleError]
     # Loaded only by commands that can raise them.
     for module, name in (
+        ("server.classes", "ClassesError"),
         ("server.migrate", "SchemaError"),
         ("server.postgres_files", "EmbeddedPostgresError"),
     ):
@@ -90,13 +98,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         metavar="MODULE[:ATTR]",
         help="a module or .py file, and in it a fetch function, an aiohttp or an ASGI "
-        "application (default: app.py or main.py)",
+        "application (default: main of durable.toml, or app.py, or main.py)",
     )
     dev.set_defaults(command=_dev)
 
     serve = commands.add_parser("serve", help="run it in production")
-    serve.add_argument("module", metavar="MODULE[:ATTR]", help="as for `durable dev`")
-    serve.set_defaults(command=_serve)
+    serve.add_argument(
+        "module",
+        nargs="?",
+        metavar="MODULE[:ATTR]",
+        help="as for `durable dev` (default: main of durable.toml)",
+    )
+    serve.set_defaults(command=_serve, wrong_usage=serve.error)
     for command in (dev, serve):
         command.add_argument("--host", help="address to listen on (DURABLE_HOST)")
         command.add_argument(
@@ -104,7 +117,13 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     migrate = commands.add_parser(
-        "migrate", help="bring the database's schema up to date"
+        "migrate",
+        help="bring the database's schema up to date, and apply class migrations",
+    )
+    migrate.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the class migrations would do, change nothing",
     )
     migrate.set_defaults(command=_migrate)
 
@@ -114,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
 
     settings = commands.add_parser("settings", help="list the settings (DURABLE_*)")
     settings.set_defaults(command=_settings)
+    cli_classes.add_commands(commands)
+    cli_sql.add_commands(commands, cli_inspect.add_commands(commands))
     return parser
 
 
@@ -127,12 +148,18 @@ def _port(text: str) -> int:
 
 
 def _dev(options: argparse.Namespace) -> int:
-    settings, module = _load(options, options.module or _default_module(), dev=True)
+    settings = _settings_of(options, dev=True)
+    if options.module is None and settings.project.main is None:
+        options.module = _default_module()
+    module = _load(options.module, settings)
     return _run_loop(_run_dev(settings, module))
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings, module = _load(options, options.module, dev=False)
+    settings = _settings_of(options, dev=False)
+    if options.module is None and settings.project.main is None:
+        options.wrong_usage("MODULE is missing, and durable.toml has no main")
+    module = _load(options.module, settings)
     if settings.database_url is None:
         raise CliError(
             "`durable serve` needs DURABLE_DATABASE_URL, a Postgres of your own "
@@ -141,18 +168,25 @@ def _serve(options: argparse.Namespace) -> int:
     return _run_loop(_run_serve(settings, settings.database_url, module))
 
 
-def _migrate(_: argparse.Namespace) -> int:
-    settings = Settings.from_environment(os.environ)
+def _migrate(options: argparse.Namespace) -> int:
+    settings = Settings.from_environment(os.environ, project=load_project(Path.cwd()))
     if settings.database_url is None:
         raise CliError(
             "`durable migrate` needs DURABLE_DATABASE_URL; the Postgres of "
             "`durable dev` is migrated by `durable dev` itself"
         )
-    from server.migrate import migrate
+    from server.classes import migrate_classes
+    from server.migrate import check_schema, migrate
 
+    dsn, project = settings.database_url, settings.project
     logs.configure(settings.log_level, structured=False)
-    revision = migrate(settings.database_url, settings.shards)
-    print(f"The schema is up to date (revision {revision}).")
+    if options.dry_run:
+        asyncio.run(check_schema(dsn, None))
+        asyncio.run(migrate_classes(dsn, project, cli_classes.would, dry_run=True))
+        return 0
+    revision = migrate(dsn, settings.shards)
+    print(f"The schema is up to date (revision {revision}).", flush=True)
+    asyncio.run(migrate_classes(dsn, project, print))
     return 0
 
 
@@ -173,12 +207,12 @@ def _settings(_: argparse.Namespace) -> int:
 # --- running a node --------------------------------------------------------------
 
 
-def _load(
-    options: argparse.Namespace, target: str, *, dev: bool
-) -> tuple[Settings, UserModule]:
-    """Finds out what can be wrong before anything is started."""
+def _settings_of(options: argparse.Namespace, *, dev: bool) -> Settings:
+    """Command line, then environment, then durable.toml, then defaults."""
     check_installation()
-    settings = Settings.from_environment(os.environ, dev=dev)
+    settings = Settings.from_environment(
+        os.environ, dev=dev, project=load_project(Path.cwd(), dev=dev)
+    )
     given = {"host": options.host, "port": options.port}
     settings = dataclasses.replace(
         settings, **{name: value for name, value in given.items() if value is not None}
@@ -186,10 +220,28 @@ def _load(
     logs.configure(settings.log_level, structured=not dev)
     for warning in unknown_settings(os.environ):
         log.warning("%s (`durable settings` lists them)", warning)
+    return settings
 
+
+def _load(target: str | None, settings: Settings) -> UserModule:
+    """Finds out what can be wrong with the module before anything is started."""
     from durable import DurableObject
+    from server.config_bindings import bindings_of
 
-    return settings, load_user_module(target, DurableObject)
+    if target is None:
+        assert settings.project.main is not None  # the command has asked
+        module = _load_configured(settings.project.main, DurableObject)
+    else:
+        module = load_user_module(target, DurableObject)
+    bindings_of(settings.project, {cls.__name__: cls for cls in module.classes})
+    return module
+
+
+def _load_configured(main: Configured, base: type) -> UserModule:
+    try:
+        return load_user_module(main.value, base)
+    except UserModuleError as error:
+        raise UserModuleError(f"{main.where}: {error}") from error
 
 
 def _default_module() -> str:
@@ -197,7 +249,8 @@ def _default_module() -> str:
         if Path(name).is_file():
             return name
     raise CliError(
-        f"no module given, and no {' or '.join(_MODULES)} here: `durable dev MODULE`, "
+        "no module given, and neither a `main` in durable.toml nor "
+        f"{' or '.join(_MODULES)} here: `durable dev MODULE`, "
         "or `durable new NAME` to begin"
     )
 
@@ -222,10 +275,12 @@ async def _run_dev(settings: Settings, module: UserModule) -> None:
 
 
 async def _run_migrated(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.classes import migrate_classes
     from server.migrate import check_schema, migrate
 
     await asyncio.to_thread(migrate, dsn, settings.shards)
     await check_schema(dsn, settings.shards)  # the number of shards stays as it was
+    await migrate_classes(dsn, settings.project, log.info, dev=True)
     await _run_node(settings, dsn, module)
 
 

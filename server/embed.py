@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -15,8 +17,11 @@ from aiohttp import web
 from agents import route_agent_request
 from durable import DurableObject, Env
 from server.asgi import Receive, Scope, Send
+from server.config import load_project
 from server.runtime import Runtime
 from server.settings import Settings
+
+log = logging.getLogger(__name__)
 
 ENV = web.AppKey("durable_env", Env)
 
@@ -24,8 +29,9 @@ ENV = web.AppKey("durable_env", Env)
 class DurableRuntime:
     """Runs agents in this process; open with ``async with``.
 
-    Settings come from the DURABLE_* variables if none are given. Without a database URL
-    an embedded Postgres is started, and stopped at the end.
+    If none are given, settings come from the DURABLE_* variables and the durable.toml
+    of the current directory. Without a database URL an embedded Postgres is started,
+    and stopped at the end.
     """
 
     def __init__(
@@ -44,7 +50,9 @@ class DurableRuntime:
         return self._runtime.env
 
     async def __aenter__(self) -> DurableRuntime:
-        settings = self._settings or Settings.from_environment(os.environ)
+        settings = self._settings or Settings.from_environment(
+            os.environ, project=load_project(Path.cwd())
+        )
         async with AsyncExitStack() as stack:
             settings = await _with_database(settings, stack)
             runtime = Runtime(settings, self._classes)
@@ -74,6 +82,7 @@ class DurableRuntime:
 
 
 async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
+    from server.classes import migrate_classes
     from server.migrate import check_schema, migrate
 
     dsn = settings.database_url
@@ -82,6 +91,7 @@ async def _with_database(settings: Settings, stack: AsyncExitStack) -> Settings:
 
         dsn = await stack.enter_async_context(embedded_postgres(settings.data_dir))
         await asyncio.to_thread(migrate, dsn, settings.shards)
+        await migrate_classes(dsn, settings.project, log.info, dev=True)
     await check_schema(dsn, settings.shards)
     return dataclasses.replace(settings, database_url=dsn)
 

@@ -11,25 +11,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from durable import BodyTooLarge, Request, Response
+from server.whole import HOP_BY_HOP, MAX_BYTES, WholeResponse
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
 
 log = logging.getLogger(__name__)
 
-# What belongs to one hop of the connection, and is the server's to write.
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 _BODILESS = (204, 304)
 
 
@@ -75,7 +63,9 @@ async def _limited(content: StreamReader, limit: int) -> AsyncIterator[bytes]:
 async def respond(incoming: web.BaseRequest, response: Response) -> web.StreamResponse:
     """Send our response; a streamed body goes as fast as the client reads."""
     content = response.content
-    if content is None or isinstance(content, bytes):
+    if content is None or (isinstance(content, bytes) and len(content) <= MAX_BYTES):
+        return WholeResponse(response, content or b"")
+    if isinstance(content, bytes):
         answer = web.Response(body=content, status=response.status)
         _copy_headers(response, answer)
         return answer

@@ -109,8 +109,10 @@ def _fix_shards(connection: Connection, shards: int) -> None:
         )
 
 
-async def check_schema(dsn: str, shards: int) -> None:
+async def check_schema(dsn: str, shards: int | None) -> int:
     """Refuses a database with a schema or a number of shards that isn't ours.
+
+    Returns the number of shards; None stands for any.
 
     Raises:
         SchemaError: with what to run.
@@ -135,10 +137,10 @@ async def check_schema(dsn: str, shards: int) -> None:
             ) from None
     finally:
         await connection.close()
-    _compare(found, fixed, shards)
+    return _compare(found, fixed, shards)
 
 
-def _compare(found: str | None, fixed: int | None, shards: int) -> None:
+def _compare(found: str | None, fixed: int | None, shards: int | None) -> int:
     newest = head()
     if found is None or fixed is None:
         raise SchemaError(f"this database was never migrated completely: {_MIGRATE}")
@@ -152,11 +154,12 @@ def _compare(found: str | None, fixed: int | None, shards: int) -> None:
             f"the schema of this database ({found}) is newer than this version of "
             f"durable-agents knows ({newest}): upgrade durable-agents"
         )
-    if fixed != shards:
+    if shards is not None and fixed != shards:
         raise SchemaError(
             f"this database was initialised with {fixed} shards, which is final, and "
             f"this node is set to {shards}: set DURABLE_SHARDS={fixed}"
         )
+    return fixed
 
 
 def _is_known(revision: str) -> bool:

@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from durable import DurableObject, DurableObjectNamespace, Env
+from durable import DurableObject, Env
 from durable.routing.router import Router
 from durable.store import registry
 from durable.store.agent_sql import AgentSql
+from durable.store.classes import Announcement, make
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Worker, WorkerSettings
+from server.classes import admit
+from server.config_bindings import bindings_of, namespace_of
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
@@ -33,6 +36,7 @@ class Runtime:
     ) -> None:
         self._settings = settings
         self._classes = {cls.__name__: cls for cls in classes}
+        self._bindings = bindings_of(settings.project, self._classes)
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
@@ -61,7 +65,8 @@ class Runtime:
                 name="durable reads",
             )
         )
-        tags = await registry.namespace_tags(database, list(self._classes))
+        worker_settings = self._worker_settings(dsn)
+        tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(
             AgentSql(
                 AgentSqlSettings(
@@ -74,9 +79,9 @@ class Runtime:
         )
         timer = await stack.enter_async_context(PeriodicWork())
         self.worker = Worker(
-            self._worker_settings(dsn),
+            worker_settings,
             database,
-            {tags[name]: cls for name, cls in self._classes.items()},
+            {tags[None, name]: cls for name, cls in self._classes.items()},
             env=self.env,
             sql=sql,
             timer=timer,
@@ -88,13 +93,34 @@ class Runtime:
             owner_address=lambda shard: registry.owner_address(database, shard),
             patience=settings.lease_seconds / 4,
         )
-        for name, cls in self._classes.items():
-            self.env.namespaces[name] = DurableObjectNamespace(
-                name, cls, tags[name], router
+        for binding in self._bindings:
+            self.env.namespaces[binding.name] = namespace_of(
+                binding,
+                self._classes,
+                tags[binding.script_name, binding.class_name],
+                router,
             )
         await stack.enter_async_context(self.worker)
         self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
         timer.every(PING_SECONDS, self.front.ping_all)
+
+    async def _admit(
+        self, database: Database, worker: WorkerSettings
+    ) -> dict[tuple[str | None, str], int]:
+        """The tags of our classes, (None, name), and of those bound from other apps."""
+        announcement = Announcement(worker.worker_id, worker.address, worker.version)
+        project = self._settings.project
+        async with database.connection() as connection:
+            # A class without a binding is hosted too: others may be bound to it.
+            own = await admit(connection, project, list(self._classes), announcement)
+            tags: dict[tuple[str | None, str], int] = {
+                (None, name): tag for name, tag in own.items()
+            }
+            for binding in self._bindings:
+                app, name = binding.script_name, binding.class_name
+                if app is not None:
+                    tags[app, name] = (await make(connection, app, [name]))[name]
+        return tags
 
     def _worker_settings(self, dsn: str) -> WorkerSettings:
         settings = self._settings

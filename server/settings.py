@@ -1,4 +1,4 @@
-"""Environment variables → one frozen ``Settings``, read once when the process starts.
+"""Environment and configuration → one frozen ``Settings``, read when a process starts.
 
 Every setting is a ``DURABLE_*`` variable. The fields below are the only list of
 them: name, unit, default and meaning stand together, and ``describe()`` prints it.
@@ -17,6 +17,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+from server.config_project import Project
+from server.config_vars import name_problem
 
 PREFIX: Final = "DURABLE_"
 VAR_PREFIX: Final = "DURABLE_VAR_"
@@ -214,40 +217,58 @@ class Settings:
     log_level: str = _setting(
         "info", _choice("debug", "info", "warning", "error"), "Least level to log."
     )
-    vars: Mapping[str, str] = field(
+    vars: Mapping[str, Any] = field(
         default_factory=lambda: MappingProxyType({}),
+        repr=False,  # they may be secrets
         metadata={"doc": "DURABLE_VAR_NAME=value becomes `self.env.NAME`."},
     )
+    project: Project = field(default=Project())
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], *, dev: bool = False
+        cls,
+        environ: Mapping[str, str],
+        *,
+        dev: bool = False,
+        project: Project | None = None,
     ) -> Settings:
         """Reads the variables; ``dev`` chooses the defaults of ``durable dev``.
+
+        Variables go before what the ``project`` configures, and that before defaults.
 
         Raises:
             SettingsError: a value can't be used.
         """
         known = _known()
+        project = project or Project()
         values: dict[str, Any] = {
             f.name: f.metadata["dev"]
             for f in known.values()
             if dev and f.metadata["dev"] is not None
         }
+        values |= {name: entry.value for name, entry in project.settings.items()}
         for name, text in environ.items():
             if not name.startswith(PREFIX) or name.startswith(VAR_PREFIX):
                 continue
             if name not in known:
                 continue  # see unknown_settings
             values[known[name].name] = _parsed(name, text, known[name].metadata)
-        values["vars"] = MappingProxyType(_vars(environ))
-        settings = cls(**values)
+        variables = {**project.vars, **_vars(environ, project)}
+        settings = cls(**values, vars=MappingProxyType(variables), project=project)
         if settings.freshness_seconds * 4 > settings.lease_seconds:
             raise SettingsError(
-                "DURABLE_FRESHNESS_SECONDS must be at most a quarter of "
-                f"DURABLE_LEASE_SECONDS ({settings.lease_seconds:g})"
+                f"{_origin('freshness_seconds', environ, project)} must be at most a "
+                f"quarter of {_origin('lease_seconds', environ, project)} "
+                f"({settings.lease_seconds:g})"
             )
         return settings
+
+
+def _origin(name: str, environ: Mapping[str, str], project: Project) -> str:
+    """What a user would have to change to change a setting."""
+    variable = PREFIX + name.upper()
+    configured = project.settings.get(name)
+    return variable if configured is None or variable in environ else configured.where
 
 
 def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
@@ -261,7 +282,7 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
 
 def _known() -> dict[str, dataclasses.Field[Any]]:
     fields = dataclasses.fields(Settings)
-    return {PREFIX + f.name.upper(): f for f in fields if f.name != "vars"}
+    return {PREFIX + f.name.upper(): f for f in fields if "parse" in f.metadata}
 
 
 def unknown_settings(environ: Mapping[str, str]) -> list[str]:
@@ -281,16 +302,20 @@ def unknown_settings(environ: Mapping[str, str]) -> list[str]:
     return warnings
 
 
-def _vars(environ: Mapping[str, str]) -> dict[str, str]:
+def _vars(environ: Mapping[str, str], project: Project) -> dict[str, str]:
     found = {
         name.removeprefix(VAR_PREFIX): value
         for name, value in environ.items()
         if name.startswith(VAR_PREFIX)
     }
+    bound = {binding.name for binding in project.bindings}
     for name in found:
-        if not name.isidentifier():
+        problem = name_problem(name)
+        if problem is None and name in bound:
+            problem = "is the name of a binding too"
+        if problem is not None:
             raise SettingsError(
-                f"{VAR_PREFIX}{name}: what follows {VAR_PREFIX} must be a Python name"
+                f"{VAR_PREFIX}{name}: what follows {VAR_PREFIX} {problem}"
             )
     return found
 
@@ -301,6 +326,7 @@ def describe() -> str:
     for f in dataclasses.fields(Settings):
         if f.name == "vars":
             lines.append(f"{VAR_PREFIX}<NAME>\n    {f.metadata['doc']}")
+        if "parse" not in f.metadata:
             continue
         default = "unset" if f.default is None else f"{f.default}"
         if f.metadata["dev"] is not None:

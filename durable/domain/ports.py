@@ -42,6 +42,9 @@ class Reader(Protocol):
         self, shard: int, object_id: UUID, space: str, key_range: KeyRange
     ) -> dict[str, Stored]: ...
 
+    async def drain(self, shard: int) -> None:
+        """Return when no writer off the lane is at work in the shard any more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRange:

@@ -68,16 +68,18 @@ class WriteSet:
 
     def put(self, slot: Slot, value: Stored) -> None:
         """Write a value."""
-        self.bytes += len(value)
+        self.bytes += len(value) - len(self.rows.get(slot) or "")
         self.rows[slot] = value
 
     def delete(self, slot: Slot) -> None:
         """Delete a value."""
+        self.bytes -= len(self.rows.get(slot) or "")
         self.rows[slot] = None
 
     def delete_all(self) -> None:
         """Forget all before; everything stored goes, in every space."""
         self.rows.clear()
+        self.bytes = 0
         self.wipe = True
         self.alarm = UNCHANGED
         self.create = None
@@ -86,10 +88,13 @@ class WriteSet:
         """Add the writes of a later set, as if they had been made here."""
         if later.wipe:
             self.delete_all()
-        self.rows.update(later.rows)
+        for slot, value in later.rows.items():
+            if value is None:
+                self.delete(slot)
+            else:
+                self.put(slot, value)
         if later.alarm is not UNCHANGED:
             self.alarm = later.alarm
-        self.bytes += later.bytes
         self.issues += later.issues
         if later.create is not None:
             self.create = later.create

@@ -2,7 +2,8 @@
 
 While it is locked (a storage read or a critical section is in progress) no new event
 enters; events wait in order. An event that gets in runs up to its first suspension
-before the next one is let in, so that it can lock the gate again.
+before the next one is let in, so that it can lock the gate again. Who waited for what
+locked the gate goes on first, even if it waits through a task, a gather or a TaskGroup.
 A broken gate lets nobody in, ever: its activation is being reset.
 """
 
@@ -10,6 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
+
+# The end of a read reaches the code that awaits it over so many turns of the loop, at
+# most: one for a task, two for a gather or a TaskGroup, twice that for one in another.
+SETTLING_TURNS = 5
 
 
 class InputGate:
@@ -43,16 +49,11 @@ class InputGate:
             raise self._broken
         if not (self._locks or self._handing_over or self._waiters):
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn in self._waiters:
-                self._waiters.remove(turn)
-            else:
-                self._turn_taken()
-            raise
+        await self._turn(self._waiters.append)
+        while self._locks and self._broken is None:
+            # Code that was inside has shut the gate since the turn was given.
+            self._handing_over = False
+            await self._turn(self._waiters.appendleft)
         self._turn_taken()
         if self._broken is not None:
             raise self._broken
@@ -61,8 +62,14 @@ class InputGate:
         """Shut the gate; each lock needs its unlock."""
         self._locks += 1
 
-    def unlock(self) -> None:
-        """Undo one lock; the last one lets the next event in."""
+    def unlock(self, turns: int = SETTLING_TURNS) -> None:
+        """Undo one lock in so many turns of the loop; the last lets the next event in.
+
+        ``turns`` may be 0 if no code of the object waits for what locked the gate.
+        """
+        if turns and self._broken is None:
+            asyncio.get_running_loop().call_soon(self.unlock, turns - 1)
+            return
         self._locks -= 1
         self._let_next_in()
 
@@ -76,6 +83,18 @@ class InputGate:
             if not turn.done():
                 turn.set_exception(error)
                 turn.exception()
+
+    async def _turn(self, queue: Callable[[asyncio.Future[None]], None]) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn in self._waiters:
+                self._waiters.remove(turn)
+            else:
+                self._turn_taken()
+            raise
 
     def _turn_taken(self) -> None:
         self._handing_over = False

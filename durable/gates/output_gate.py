@@ -9,12 +9,15 @@ every effect, for ever: its activation is being reset.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from durable.domain.ports import Freshness
+
+log = logging.getLogger(__name__)
 
 Effect = Callable[[], object]
 
@@ -55,7 +58,7 @@ class OutputGate:
             and not self._effects
             and self._fresh.is_fresh()
         ):
-            effect()
+            _let_out(effect)
             return
         self._effects.append((self._issued, effect))
         if self._durable >= self._effects[0][0]:
@@ -103,4 +106,12 @@ class OutputGate:
             self._fresh.when_fresh(self._release)
             return
         while effects and effects[0][0] <= self._durable:
-            effects.popleft()[1]()
+            _let_out(effects.popleft()[1])
+
+
+def _let_out(effect: Effect) -> None:
+    # Whoever opens the gate works for many objects: one's bad effect is not theirs.
+    try:
+        effect()
+    except Exception:
+        log.exception("an effect failed")

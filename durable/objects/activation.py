@@ -8,10 +8,10 @@ cancelled, their callers get the error, and the next event activates anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Coroutine,
@@ -19,7 +19,6 @@ from collections.abc import (
     Sequence,
 )
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from durable.domain.activations import ActivationState, step
@@ -28,26 +27,29 @@ from durable.domain.errors import (
     DurableError,
     ResetError,
     StartFailed,
+    Unavailable,
+    ValueRefused,
 )
 from durable.domain.ids import DurableObjectId
 from durable.domain.writes import ObjectRow
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
+from durable.objects.activation_context import ActivationContext
 from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
-from durable.objects.http import aclose
 from durable.objects.object_sql import ObjectSql
 from durable.objects.socket_events import SocketEvents
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import Done
+from durable.objects.streams import Streams
 from durable.objects.transaction import Transaction
-from durable.objects.websocket import SocketRecord, SocketTable, WebSocket, check_tags
+from durable.objects.websocket import SocketRecord, WebSocket, check_tags
 from durable.objects.write_back import WriteBack
 from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.domain.alarms import AlarmInfo
-    from durable.domain.ports import CommitLog, Reader, SqlRunner
+    from durable.domain.ports import CommitLog
     from durable.domain.writes import Claim
     from durable.objects.http import Request, Response
 
@@ -57,18 +59,6 @@ log = logging.getLogger(__name__)
 current_activation: ContextVar[Activation | None] = ContextVar(
     "current_activation", default=None
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationContext:
-    """What every activation of a worker is given."""
-
-    env: Any
-    reader: Reader
-    sql: SqlRunner
-    sockets: SocketTable
-    start_timeout: float
-    on_gone: Callable[[Activation], None]
 
 
 class Activation:
@@ -83,6 +73,7 @@ class Activation:
         lane: CommitLog,
         context: ActivationContext,
         props: Any = None,
+        before: WriteBack | None = None,
     ) -> None:
         self.id = object_id
         self.props = props
@@ -90,6 +81,7 @@ class Activation:
         self.state = ActivationState.ACTIVATING
         self.input_gate = InputGate()
         self.output_gate = OutputGate(lane)
+        self._scope = TaskScope(str(object_id))
         self.rows = WriteBack(
             object_id=object_id.value,
             row=row,
@@ -99,6 +91,7 @@ class Activation:
             input_gate=self.input_gate,
             output_gate=self.output_gate,
             on_failure=self.reset,
+            start=self._scope.start,
         )
         self.open_transaction: Transaction | None = None
         # The evictor's count at the last event.
@@ -108,12 +101,11 @@ class Activation:
         self._context = context
         self._sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
-        self._scope = TaskScope(str(object_id))
         self._running: set[asyncio.Task[Any]] = set()
-        self._streams = 0
+        self._streams = Streams(self.output_gate, self._guard)
         self._ending = False
         self.input_gate.lock()
-        self._scope.start(self._start())
+        self._scope.start(self._start(before))
 
     # --- life
 
@@ -122,7 +114,7 @@ class Activation:
         """Whether nothing runs and nothing waits: it may be evicted."""
         return (
             not self._running
-            and not self._streams
+            and not self._streams.open
             and not self._scope
             and self.rows.is_idle
             and self.output_gate.is_idle
@@ -132,11 +124,12 @@ class Activation:
     async def settle(self) -> None:
         """Return when all its work has ended and all it wrote is durable."""
         while not self.is_idle and self.state is not ActivationState.GONE:
-            running = [t for t in self._running if not t.done()]
-            if running:
-                await asyncio.wait(running)
+            work = {t for t in self._running if not t.done()} | self._streams.open
+            if work:
+                await asyncio.wait(work)
             await self._scope.wait()
-            if self.output_gate.broken is None:
+            # A reset ends the waiting; who asked for the work hears of it.
+            with contextlib.suppress(DurableError):
                 await self.output_gate.wait()
             await asyncio.sleep(0)
 
@@ -175,20 +168,23 @@ class Activation:
             record.handle = None
         self.output_gate.break_(error)
         self.input_gate.break_(error)
+        self.rows.end()
         for task in tuple(self._running):
             if task is not asyncio.current_task():
                 task.cancel()
         self._scope.cancel_others()
 
-    async def _start(self) -> None:
+    async def _start(self, before: WriteBack | None) -> None:
         try:
+            if before is not None:
+                await self._outwait(before)
             loaded = await self._context.reader.load(self.claim.shard, self.id.value)
             self.rows.opened(loaded)
+            self._sql.schema = loaded.sql_schema
             if self.id.name is None and loaded.name is not None:
                 # Woken by its id alone: the stored name is the object's.
                 self.id = DurableObjectId(self.id.value, loaded.name)
                 self.rows.row = ObjectRow(self.id.tag, loaded.name)
-            self._sql.schema = loaded.sql_schema
             token = current_activation.set(self)
             try:
                 self._instance = self._cls(DurableObjectState(self), self._context.env)
@@ -202,7 +198,15 @@ class Activation:
         else:
             if self.state is ActivationState.ACTIVATING:
                 self.state = step(self.state, ActivationState.ACTIVE)
-                self.input_gate.unlock()
+                self.input_gate.unlock(0)
+
+    async def _outwait(self, before: WriteBack) -> None:
+        # What the last activation handed over may still land: read after that.
+        try:
+            async with asyncio.timeout(self._context.start_timeout):
+                await before.outwait()
+        except TimeoutError:
+            raise Unavailable("an earlier commit has not ended yet") from None
 
     def _start_failed(self, error: Exception) -> StartFailed:
         failed = StartFailed(f"{self._cls.__name__} did not start: {error}")
@@ -243,6 +247,12 @@ class Activation:
                 raise
             task.uncancel()
             raise broken from None
+        except Exception as error:
+            broken = self.output_gate.broken
+            if broken is None or broken is error:
+                raise
+            # What the handler says of it matters less than that all of it is lost.
+            raise broken from error
         finally:
             self._running.discard(task)
             if self._ending and not self._running:
@@ -253,36 +263,10 @@ class Activation:
 
     async def fetch(self, request: Request) -> Response:
         """Deliver an HTTP request; returns the response when it may leave."""
-        response: Response = await self.run(self._fetch, request)
+        response: Response = await self.run(lambda: self._instance.fetch(request))
         if not isinstance(response.content, bytes) and response.content is not None:
-            return response.with_body(self._streamed(response.body))
+            return response.with_body(self._streams.pieces(response.body))
         return response
-
-    async def _streamed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        # The body is the object's code: it runs as the object, and each piece waits
-        # at the output gate.
-        self._streams += 1
-        try:
-            while True:
-                piece = await self.run_again(pieces)
-                if piece is None:
-                    return
-                yield piece
-        finally:
-            self._streams -= 1
-            await aclose(pieces)
-
-    async def run_again(self, pieces: AsyncIterator[bytes]) -> bytes | None:
-        """The next piece of a streamed body, when it may leave; None at its end."""
-
-        async def following() -> bytes | None:
-            return await anext(pieces, None)
-
-        piece: bytes | None = await self._guard(following)
-        return piece
-
-    def _fetch(self, request: Request) -> Any:
-        return self._instance.fetch(request)
 
     @property
     def has_alarm_hook(self) -> bool:
@@ -295,10 +279,7 @@ class Activation:
 
     def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Deliver a call of another object."""
-        return self.run(self._call, method, args, kwargs)
-
-    def _call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        return self._instance.call_method(method, args, kwargs)
+        return self.run(lambda: self._instance.call_method(method, args, kwargs))
 
     def enter_now(self, hook: str, record: SocketRecord, *args: Any) -> Any:
         """Call a socket hook; the caller has seen that it may enter."""
@@ -313,7 +294,7 @@ class Activation:
     def emit(self, effect: Callable[[], object]) -> None:
         """Let an effect out behind the writes that precede it."""
         transaction = self.open_transaction
-        if transaction is not None and asyncio.current_task() is transaction.task:
+        if transaction is not None and self.rows.is_inside:
             transaction.effects.append(effect)
         else:
             self.output_gate.emit(effect)
@@ -321,49 +302,66 @@ class Activation:
     def critical_section(self, fn: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
         """Run ``fn`` with the input gate shut; a failure resets the activation."""
         self.input_gate.lock()
-        return self._scope.start(self._critical(fn))
+        running = self._scope.start(self._critical(fn))
+        running.add_done_callback(lambda _: self.input_gate.unlock())
+        return running
 
     async def _critical(self, fn: Callable[[], Awaitable[Any]]) -> Any:
         limit = self._context.start_timeout
+        failed: Exception
         try:
-            async with asyncio.timeout(limit):
+            async with asyncio.timeout(limit) as limited:
                 return await fn()
-        except TimeoutError:
-            self.reset(
-                StartFailed(
+        except DurableError as error:
+            failed = error
+        except Exception as error:  # the user's code
+            if limited.expired():
+                failed = StartFailed(
                     f"{self._cls.__name__} was blocked for over {limit:g} s "
                     "(on_start or block_concurrency_while) and was reset"
                 )
-            )
-        except DurableError as error:
-            self.reset(error)
-        except Exception as error:  # the user's code
-            log.exception("critical section failed", extra={"object": str(self.id)})
-            self.reset(self._start_failed(error))
-        finally:
-            self.input_gate.unlock()
+            else:
+                log.exception("critical section failed", extra={"object": str(self.id)})
+                failed = self._start_failed(error)
+        except asyncio.CancelledError:
+            # By whoever waited for it: what it was to do may be half done.
+            self.reset(ResetError("a critical section was cancelled"))
+            raise
+        self.reset(failed)
+        raise failed
 
     def background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Work that holds off eviction and nothing else."""
+        if self.state is ActivationState.GONE:
+            work.close()
+            return
         self._scope.start(work)
 
     def transaction(self) -> Transaction:
         """A transaction of this object, to be entered."""
-        return Transaction(self.rows, self.input_gate, self)
+        limit = self._context.start_timeout
+        return Transaction(self.rows, self.input_gate, self, limit)
 
     async def sql(self, statement: Any, params: Sequence[object]) -> Any:
         """Run a statement in the object's own schema; what is pending goes along."""
         transaction = self.open_transaction
-        if transaction is not None and asyncio.current_task() is transaction.task:
+        if transaction is not None and self.rows.is_inside:
             return await self._sql.run_in(transaction, statement, params)
         return await self._sql.run(statement, params)
 
     def delete_everything(self) -> Awaitable[None]:
         """Delete all rows of the object, and its schema."""
-        self.rows.delete_all_rows()
-        if self._sql.schema is None:
+        if self.rows.is_inside:
+            raise ValueRefused("delete_all() can't be part of a transaction")
+        if not self._sql.was_used:
+            self.rows.delete_all_rows()
             return Done(None)
-        return self._scope.start(self._sql.drop())
+        self.rows.reserve()
+        self.rows.delete_all_rows()
+        self.input_gate.lock()
+        dropping = self._scope.start(self._sql.drop())
+        dropping.add_done_callback(lambda _: self.input_gate.unlock())
+        return asyncio.shield(dropping)
 
     # --- sockets
 

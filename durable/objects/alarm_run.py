@@ -29,7 +29,7 @@ async def run_alarm(activation: Activation, alarm: Alarm) -> None:
     """
 
     async def deliver() -> None:
-        activation.rows.alarm_begins(alarm)
+        activation.rows.alarm.begins(alarm)
         async with asyncio.timeout(RUN_SECONDS):
             result = activation.alarm_now(info_of(alarm))
             if must_await(result):
@@ -42,7 +42,7 @@ async def run_alarm(activation: Activation, alarm: Alarm) -> None:
             raise
         _failed(activation, alarm, error)
     else:
-        activation.rows.alarm_ended(None)
+        activation.rows.alarm.ended(None)
     await activation.output_gate.wait()
 
 
@@ -53,4 +53,4 @@ def _failed(activation: Activation, alarm: Alarm, error: Exception) -> None:
         exc_info=error,
         extra={"object": str(activation.id)},
     )
-    activation.rows.alarm_ended(retry)
+    activation.rows.alarm.ended(retry)

@@ -24,13 +24,15 @@ UNKNOWN = Unknown()
 class Cache:
     """Rows by (space, key); None for a row that is known not to exist."""
 
-    __slots__ = ("_complete", "_last", "_rows")
+    __slots__ = ("_before", "_complete", "_last", "_rows")
 
     def __init__(self, rows: dict[Slot, Stored], *, complete: bool) -> None:
         self._rows: dict[Slot, Stored | None] = dict(rows)
         self._complete = complete
         # Rows are read in order: all up to the last one are known.
         self._last = max(rows, default=("", ""))
+        # While a transaction is open: what the slots that it wrote held before.
+        self._before: dict[Slot, Stored | Unknown | None] | None = None
 
     @property
     def complete(self) -> bool:
@@ -42,29 +44,49 @@ class Cache:
         known = self._complete or slot <= self._last
         return self._rows.get(slot, None if known else UNKNOWN)
 
-    def set(self, slot: Slot, value: Stored | None) -> None:
-        """Remember a row, or its absence."""
-        if value is None and self._complete:
-            self._rows.pop(slot, None)
-        else:
-            self._rows[slot] = value
+    def set(self, slot: Slot, value: Stored | None, *, inside: bool = False) -> None:
+        """Remember a row or its absence: for good, or with the open transaction."""
+        if self._before is not None:
+            if inside:
+                self._before.setdefault(slot, self.get(slot))
+            else:
+                self._before.pop(slot, None)
+        self._put(slot, value)
 
     def learn(self, slot: Slot, value: Stored | None) -> None:
         """Remember what a read brought, unless a write came in between."""
-        self._rows.setdefault(slot, value)
+        if self.get(slot) is UNKNOWN:
+            self._rows[slot] = value
 
     def clear(self) -> None:
         """Everything was deleted: now all is known, and nothing is there."""
         self._rows.clear()
         self._complete = True
+        if self._before is not None:
+            self._before.clear()
 
-    def snapshot(self) -> tuple[dict[Slot, Stored | None], bool]:
-        """What ``restore`` takes to come back here."""
-        return dict(self._rows), self._complete
+    def begin(self) -> None:
+        """A transaction opens."""
+        self._before = {}
 
-    def restore(self, snapshot: tuple[dict[Slot, Stored | None], bool]) -> None:
-        """Forget all that happened since the snapshot."""
-        self._rows, self._complete = dict(snapshot[0]), snapshot[1]
+    def end(self) -> None:
+        """What the transaction wrote stays."""
+        self._before = None
+
+    def roll_back(self) -> None:
+        """Forget what the transaction wrote."""
+        before, self._before = self._before, None
+        for slot, value in (before or {}).items():
+            if isinstance(value, Unknown):
+                self._rows.pop(slot, None)
+            else:
+                self._put(slot, value)
+
+    def _put(self, slot: Slot, value: Stored | None) -> None:
+        if value is None and self._complete:
+            self._rows.pop(slot, None)
+        else:
+            self._rows[slot] = value
 
     def rows_of(self, space: str) -> Iterable[tuple[str, Stored | None]]:
         """What is known of a space, in no order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,12 @@ current_env: ContextVar[Any] = ContextVar("current_env", default=None)
 
 
 class Env:
-    """Namespaces by class name, then variables: ``env.Counter``, ``env.API_URL``.
+    """Namespaces by name of binding, then variables: ``env.MAIL``, ``env.API_URL``.
 
     ``namespaces`` are all of the first kind; ``cache`` is for an SDK's derived tables.
     """
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, Any]) -> None:
         self.namespaces: dict[str, DurableObjectNamespace] = {}
         self.cache: dict[str, Any] = {}
         self._variables = variables
@@ -31,8 +32,11 @@ class Env:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        try:
-            return self.namespaces.get(name) or self._variables[name]
-        except KeyError:
+        namespace = self.namespaces.get(name)
+        if namespace is not None:
+            return namespace
+        if name not in self._variables:
             bound = ", ".join([*self.namespaces, *self._variables]) or "nothing"
-            raise AttributeError(f"{name} is not bound in env; {bound} is") from None
+            raise AttributeError(f"{name} is not bound in env; {bound} is")
+        # All objects share this env: no one may change another's tables and lists.
+        return copy.deepcopy(self._variables[name])

@@ -74,8 +74,11 @@ class _Body:
         if self._used:
             raise BodyUsed("this body has been read already")
         self._used = True
-        async for piece in content:
-            yield piece.encode() if isinstance(piece, str) else piece
+        try:
+            async for piece in content:
+                yield piece.encode() if isinstance(piece, str) else piece
+        finally:
+            await aclose(content)
 
     async def bytes(self) -> bytes:
         """The whole body."""
@@ -288,7 +291,7 @@ def _json_response(
     return response
 
 
-async def aclose(pieces: AsyncIterator[bytes]) -> None:
+async def aclose(pieces: AsyncIterable[str | bytes]) -> None:
     """Let a streamed body clean up behind itself."""
     close = getattr(pieces, "aclose", None)
     if close is not None:

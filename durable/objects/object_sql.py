@@ -6,7 +6,6 @@ this object meanwhile. A statement that fails was rolled back: the write set wai
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,12 @@ class ObjectSql:
         self._runner = runner
         # The object's schema; None until it has issued SQL.
         self.schema: str | None = None
+        self._issued = False
+
+    @property
+    def was_used(self) -> bool:
+        """Whether there is a schema, or may be one soon."""
+        return self.schema is not None or self._issued
 
     async def run(self, statement: Any, params: Sequence[object]) -> Any:
         """Run a statement in a transaction of its own.
@@ -38,7 +43,9 @@ class ObjectSql:
             DurableError: the activation was reset.
         """
         self._gate.lock()
+        self._issued = True
         try:
+            self._rows.reserve()
             writes = await self._rows.take_for_sql()
             result = await self._committing(
                 self._runner.run(self._target(), statement, params, writes)
@@ -53,37 +60,49 @@ class ObjectSql:
         self, transaction: Transaction, statement: Any, params: Sequence[object]
     ) -> Any:
         """Run a statement in an open transaction, which its first statement begins."""
-        if transaction.sql is None:
-            await self._rows.take_for_sql()
-            try:
-                transaction.sql = await self._runner.begin(self._target())
-            except BaseException:
-                self._rows.put_back()
-                raise
-        result = await transaction.sql.run(statement, params)
+        self._issued = True
+        async with transaction.one_statement:
+            if transaction.sql is None:
+                self._rows.reserve()
+                await self._rows.take_for_sql()
+                try:
+                    transaction.sql = await self._runner.begin(self._target())
+                except BaseException:
+                    self._rows.put_back()
+                    raise
+            result = await transaction.sql.run(statement, params)
         self.schema = result.schema
         return result
 
     async def drop(self) -> None:
-        """Drop the schema, together with what is pending."""
+        """Drop the schema, together with what was reserved: both, or the reset."""
         writes = await self._rows.take_for_sql()
-        await self._committing(self._runner.drop_schema(self._target(), writes))
+        try:
+            await self._runner.drop_schema(self._target(), writes)
+        except BaseException as error:
+            self._rows.commit_failed(_outcome(error))
+            raise
         self.schema = None
+        self._issued = False
         self._rows.committed()
 
     async def _committing(self, work: Any) -> Any:
         try:
             return await work
-        except (SqlError, Unavailable):
+        except (SqlError, Unavailable, TypeError):
+            # TypeError: a parameter that can't be one. Nothing was written.
             self._rows.put_back()
             raise
-        except DurableError as error:
-            self._rows.commit_failed(error)
-            raise
-        except asyncio.CancelledError:
-            self._rows.commit_failed(CommitUnknown("a statement was cancelled"))
+        except BaseException as error:
+            self._rows.commit_failed(_outcome(error))
             raise
 
     def _target(self) -> SqlTarget:
         rows = self._rows
         return SqlTarget(rows.claim, rows.object_id, rows.row, self.schema)
+
+
+def _outcome(error: BaseException) -> Exception:
+    if isinstance(error, DurableError):
+        return error
+    return CommitUnknown(f"a statement was cut off: {type(error).__name__}")

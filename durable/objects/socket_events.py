@@ -54,25 +54,31 @@ class SocketEvents:
 
     def _deliver_now(self, record: SocketRecord, message: str | bytes) -> None:
         activation = self._activation
+        # So that a reset in the handler, an abort, closes this socket, too.
+        record.unacknowledged += 1
         try:
             result = activation.enter_now("websocket_message", record, message)
         except Exception as error:  # noqa: BLE001  # the user's handler
             self._failed(error)
-            return
-        if result is not None:
+            result = None
+        if activation.output_gate.broken is not None:
+            if isinstance(result, Coroutine):
+                result.close()
+        elif result is not None:
             self._start(record, self._resumed(result))
-        elif not activation.output_gate.is_idle:
-            record.unacknowledged += 1
+        elif activation.output_gate.is_idle:
+            _acknowledge(record)
+        else:
             activation.output_gate.emit(lambda: _acknowledge(record))
 
     def _deliver_later(self, record: SocketRecord, hook: str, *args: Any) -> None:
         def enter() -> Any:
             return self._activation.enter_now(hook, record, *args)
 
+        record.unacknowledged += 1
         self._start(record, self._entered(enter))
 
     def _start(self, record: SocketRecord, work: Coroutine[Any, Any, Any]) -> None:
-        record.unacknowledged += 1
         self._unstarted += 1
         self._activation.background(self._run(record, work))
 

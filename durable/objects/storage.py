@@ -49,14 +49,18 @@ _NOTHING = Done(None)
 def _check_key(key: str) -> None:
     if not isinstance(key, str):
         raise ValueRefused(f"a key is a string, not {type(key).__name__}")
+    size = _check_text(key)
+    if size > MAX_KEY_BYTES:
+        raise ValueRefused(f"a key is at most {MAX_KEY_BYTES} bytes, this has {size}")
+
+
+def _check_text(key: str) -> int:
     if "\0" in key:
         raise ValueRefused("a key must not contain the NUL character")
     try:
-        size = len(key.encode())
+        return len(key.encode())
     except UnicodeEncodeError as error:
         raise ValueRefused("a key must be valid Unicode") from error
-    if size > MAX_KEY_BYTES:
-        raise ValueRefused(f"a key is at most {MAX_KEY_BYTES} bytes, this has {size}")
 
 
 class Space:
@@ -85,7 +89,7 @@ class Space:
             return self._get_many([*key])
         found = self.get_raw(key)
         if isinstance(found, Coroutine):
-            return _decoded(found)
+            return _decoded(key, found)
         return Done(None if found is None else codec.decode(found))
 
     @overload
@@ -120,11 +124,13 @@ class Space:
         """Delete a key: whether it existed; or several (up to 128): how many did."""
         if isinstance(key, str):
             _check_key(key)
-            return self._rows.delete_row(self.name, key)
+            return _Existed(self._rows.delete_rows(self.name, [key]))
         keys = list(key)
         if len(keys) > MAX_KEYS:
             raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
-        return _count([self.delete(k) for k in keys])
+        for name in keys:
+            _check_key(name)
+        return self._rows.delete_rows(self.name, keys)
 
     async def list(
         self,
@@ -165,6 +171,8 @@ class Space:
     async def _get_many(self, keys: Sequence[str]) -> dict[str, Any]:
         if len(keys) > MAX_KEYS:
             raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
+        for key in keys:
+            _check_key(key)
         rows = await self._rows.read_rows(self.name, keys)
         ordered = in_order(rows.items(), KeyRange())
         return {key: codec.decode(value) for key, value in ordered.items()}
@@ -193,6 +201,9 @@ class DurableObjectStorage(Space):
         """Delete everything stored, in one commit: KV, SQL schema, state, schedules.
 
         The object lives on; new writes begin anew.
+
+        Raises:
+            ValueRefused: inside of a transaction.
         """
         return self._activation.delete_everything()
 
@@ -219,17 +230,17 @@ class DurableObjectStorage(Space):
         """
         if not self._activation.has_alarm_hook:
             raise TypeError("the class has no alarm() method to wake")
-        self._rows.set_alarm(Alarm(due_time(when, time.time())))
+        self._rows.alarm.set(Alarm(due_time(when, time.time())))
         return _NOTHING
 
     def get_alarm(self) -> Awaitable[datetime | None]:
         """When the alarm is due; None if none is set, or while it runs."""
-        alarm = self._rows.alarm
+        alarm = self._rows.alarm.due
         return Done(None if alarm is None else datetime.fromtimestamp(alarm.due, UTC))
 
     def delete_alarm(self) -> Awaitable[None]:
         """Unset the alarm; a run in progress goes on, but isn't tried again."""
-        self._rows.set_alarm(None)
+        self._rows.alarm.set(None)
         return _NOTHING
 
     def transaction(self) -> Transaction:
@@ -253,6 +264,9 @@ def _key_range(
         raise ValueRefused("list() takes start or start_after, not both")
     if limit is not None and limit < 1:
         raise ValueRefused(f"a limit is at least 1, not {limit}")
+    for bound in (start, start_after, end, prefix):
+        if bound:
+            _check_text(bound)
     low = start or ""
     if start_after is not None:
         # U+0001 follows nothing: a NUL can't be in a key, so this is the next key.
@@ -279,10 +293,22 @@ def _after_prefix(prefix: str) -> str | None:
     return None
 
 
-async def _decoded(reading: Coroutine[Any, Any, Stored | None]) -> Any:
-    found = await reading
+async def _decoded(key: str, reading: Coroutine[Any, Any, Stored | None]) -> Any:
+    try:
+        _check_key(key)
+        found = await reading
+    finally:
+        reading.close()
     return None if found is None else codec.decode(found)
 
 
-async def _count(deletions: list[Awaitable[bool]]) -> int:
-    return sum([await deletion for deletion in deletions])
+class _Existed:
+    """Whether a deletion found something."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self, count: Awaitable[int]) -> None:
+        self._count = count
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return (yield from self._count.__await__()) > 0

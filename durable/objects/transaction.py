@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from durable.domain.errors import DurableError, SqlError
+from durable.domain.errors import CommitUnknown, DurableError, ResetError, SqlError
+from durable.objects.write_back import current_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Token
     from types import TracebackType
 
     from durable.domain.ports import SqlTransaction
+    from durable.domain.writes import WriteSet
     from durable.gates.input_gate import InputGate
     from durable.objects.write_back import WriteBack
 
@@ -23,8 +26,10 @@ class NestedTransaction(DurableError):
 class Transaction:
     """``async with storage.transaction():``; see there for the promise.
 
-    Effects (frames, calls) made inside leave after the commit, and never leave if it is
-    rolled back. SQL inside opens a database transaction that the commit then closes.
+    Frames sent inside leave after the commit, and never leave if it is rolled back;
+    calls are made at once. SQL inside opens a database transaction that the commit then
+    closes. One that is open for too long (it may wait for an object that waits for this
+    one) resets the object.
     """
 
     def __init__(
@@ -32,12 +37,16 @@ class Transaction:
         rows: WriteBack,
         gate: InputGate,
         activation: Any,
+        limit: float,
     ) -> None:
         self._rows = rows
         self._gate = gate
         self._activation = activation
-        self._snapshot: object = None
-        self.task: asyncio.Task[Any] | None = None
+        self._limit = limit
+        self._overdue: asyncio.TimerHandle | None = None
+        self._token: Token[WriteSet | None] | None = None
+        # Statements run one after another, also those of tasks started inside.
+        self.one_statement = asyncio.Lock()
         self.effects: list[Callable[[], object]] = []
         self.sql: SqlTransaction | None = None
 
@@ -45,8 +54,10 @@ class Transaction:
         if self._activation.open_transaction is not None:
             raise NestedTransaction("a transaction of this object is open already")
         self._gate.lock()
-        self._snapshot = self._rows.begin()
-        self.task = asyncio.current_task()
+        self._token = current_transaction.set(self._rows.begin())
+        self._overdue = asyncio.get_running_loop().call_later(
+            self._limit, self._too_long
+        )
         self._activation.open_transaction = self
         return self
 
@@ -56,6 +67,9 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        assert self._token is not None  # __aenter__ has set both
+        assert self._overdue is not None
+        current_transaction.reset(self._token)
         try:
             if error is not None:
                 await self._roll_back()
@@ -64,17 +78,22 @@ class Transaction:
             else:
                 self._end()
         finally:
+            self._overdue.cancel()
             self._gate.unlock()
+
+    def _too_long(self) -> None:
+        text = f"a transaction was open for over {self._limit:g} s"
+        self._activation.reset(ResetError(text))
 
     def _end(self) -> None:
         self._activation.open_transaction = None
-        self._rows.end()
+        self._rows.end_transaction()
         for effect in self.effects:
             self._activation.emit(effect)
 
     async def _roll_back(self) -> None:
         self._activation.open_transaction = None
-        self._rows.roll_back(self._snapshot)
+        self._rows.roll_back()
         if self.sql is not None:
             try:
                 await self.sql.roll_back()
@@ -91,6 +110,10 @@ class Transaction:
         except DurableError as error:
             self._activation.open_transaction = None
             self._rows.commit_failed(error)
+            raise
+        except BaseException:
+            self._activation.open_transaction = None
+            self._rows.commit_failed(CommitUnknown("a transaction was cancelled"))
             raise
         self._activation.open_transaction = None
         self._rows.joined_committed()

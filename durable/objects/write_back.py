@@ -2,27 +2,36 @@
 
 Promise: writes leave in the order they were made, as whole write sets; while one is
 being committed (on the lane, or with the agent's SQL) the next gathers. A failed commit
-ends the activation; nothing is ever repaired.
+ends the activation; nothing is ever repaired. What an ended activation had not handed
+over is never committed; what it had, its successor outwaits before it reads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from durable.domain.errors import CommitUnknown
 from durable.domain.ports import KeyRange
 from durable.domain.writes import ObjectRow, Unchanged, WriteSet
+from durable.objects.alarm_slot import AlarmSlot
 from durable.objects.cache import UNKNOWN, Cache, Unknown, in_order
 from durable.objects.storage import Done
 
 if TYPE_CHECKING:
-    from durable.domain.alarms import Alarm
     from durable.domain.ports import CommitLog, Loaded, Reader
-    from durable.domain.writes import Claim, Stored
+    from durable.domain.writes import Claim, Slot, Stored
     from durable.gates.input_gate import InputGate
     from durable.gates.output_gate import OutputGate
+
+
+# The writes of the transaction whose code runs: tasks that it starts are inside, too.
+current_transaction: ContextVar[WriteSet | None] = ContextVar(
+    "current_transaction", default=None
+)
 
 
 class WriteBack:
@@ -39,6 +48,7 @@ class WriteBack:
         input_gate: InputGate,
         output_gate: OutputGate,
         on_failure: Callable[[Exception], None],
+        start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
     ) -> None:
         self.object_id = object_id
         self.claim = claim
@@ -48,14 +58,18 @@ class WriteBack:
         self._input_gate = input_gate
         self._output_gate = output_gate
         self._on_failure = on_failure
+        self._start = start
         self._cache = Cache({}, complete=False)
         self._exists = False
-        self._alarm: Alarm | None = None
-        # While alarm() runs: the one it runs for, until something replaces it.
-        self._running_alarm: Alarm | None = None
+        self.alarm = AlarmSlot(self._writes_here)
         self._pending: WriteSet | None = None
         self._in_flight: WriteSet | None = None
+        # Reads that a commit must wait for; statements that take what is pending.
         self._held = 0
+        self._reserved = 0
+        self._ended = False
+        # Whether nobody knows what became of the last commit.
+        self.unknown = False
         self._settled: asyncio.Future[None] | None = None
         # Set while a transaction is open: its writes gather there.
         self.open_transaction: WriteSet | None = None
@@ -65,11 +79,38 @@ class WriteBack:
         """Whether there is nothing left to commit."""
         return self._pending is None and self._in_flight is None and not self._held
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a commit may still change what Postgres has of the object."""
+        return self._in_flight is not None or self.unknown
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the running code is inside the open transaction."""
+        return (
+            self.open_transaction is not None
+            and current_transaction.get() is self.open_transaction
+        )
+
+    def end(self) -> None:
+        """The activation is over: what was not handed over is forgotten."""
+        self._ended = True
+        self._pending = None
+        self.open_transaction = None
+
+    async def outwait(self) -> None:
+        """Return when no commit of this activation can land any more."""
+        while self._in_flight is not None:
+            await self._until_settled()
+        if self.unknown:
+            await self._reader.drain(self.claim.shard)
+            self.unknown = False
+
     def opened(self, loaded: Loaded) -> None:
         """Begin with what the activation's first read brought."""
         self._cache = Cache(loaded.rows, complete=loaded.complete)
         self._exists = loaded.exists
-        self._alarm = loaded.alarm
+        self.alarm.loaded(loaded.alarm)
 
     # --- reads
 
@@ -108,6 +149,9 @@ class WriteBack:
             rows = await self._reader.scan(
                 self.claim.shard, self.object_id, space, asked
             )
+        if self._cache.complete:
+            # All was deleted meanwhile.
+            return in_order(self._cache.rows_of(space), wanted)
         return in_order({**rows, **dirty, **dict(self._dirty(space))}.items(), wanted)
 
     async def _fetch_row(self, space: str, key: str) -> Stored | None:
@@ -134,29 +178,41 @@ class WriteBack:
     def write_row(self, space: str, key: str, value: Stored) -> None:
         """Write, in memory now and durable with the next commit."""
         slot = (space, key)
-        self._writes().put(slot, value)
-        self._cache.set(slot, value)
+        self._writes_to(slot).put(slot, value)
+        self._cache.set(slot, value, inside=self.is_inside)
 
-    def delete_row(self, space: str, key: str) -> Awaitable[bool]:
-        """Delete; whether the row existed is read first if only Postgres knows."""
-        slot = (space, key)
-        found = self._cache.get(slot)
-        if found is None:
-            return Done(False)
-        if found is not UNKNOWN:
-            self._writes().delete(slot)
-            self._cache.set(slot, None)
-            return Done(True)
-        self._writes().delete(slot)
-        self._cache.set(slot, None)
+    def delete_rows(self, space: str, keys: Iterable[str]) -> Awaitable[int]:
+        """Delete; how many existed is read first if only Postgres knows."""
+        deleted = 0
+        unknown = []
+        for key in dict.fromkeys(keys):
+            slot = (space, key)
+            found = self._cache.get(slot)
+            if found is None:
+                continue
+            if isinstance(found, Unknown):
+                unknown.append(key)
+            else:
+                deleted += 1
+            self._writes_to(slot).delete(slot)
+            self._cache.set(slot, None, inside=self.is_inside)
+        if not unknown:
+            return Done(deleted)
         # The commit waits until Postgres was asked what is there.
         self._held += 1
-        return asyncio.ensure_future(self._existed(space, key))
+        self._input_gate.lock()
+        counting = self._start(self._count(space, unknown, deleted))
+        counting.add_done_callback(self._counted)
+        return counting
 
     def delete_all_rows(self) -> None:
         """Delete every row of the object, in all spaces."""
-        self._writes().delete_all()
-        self._alarm = self._running_alarm = None
+        writes = self._writes()
+        if self.open_transaction is not None:
+            # Its writes so far came before this.
+            self.open_transaction.rows.clear()
+        writes.delete_all()
+        self.alarm.loaded(None)
         self._cache.clear()
         self._exists = False
 
@@ -164,22 +220,18 @@ class WriteBack:
         """Return when every write so far is durable."""
         await self._output_gate.wait()
 
-    async def _existed(self, space: str, key: str) -> bool:
-        try:
-            with _Locked(self._input_gate):
-                found = await self._reader.get(
-                    self.claim.shard, self.object_id, space, [key]
-                )
-            return key in found
-        finally:
-            self._held -= 1
-            self._wake()
+    async def _count(self, space: str, keys: list[str], deleted: int) -> int:
+        found = await self._reader.get(self.claim.shard, self.object_id, space, keys)
+        return deleted + len(found)
+
+    def _counted(self, _: object) -> None:
+        self._held -= 1
+        self._input_gate.unlock()
+        self._wake()
 
     def _writes(self) -> WriteSet:
         if self._output_gate.broken is not None:
             raise self._output_gate.broken
-        if self.open_transaction is not None:
-            return self.open_transaction
         if self._pending is None:
             self._pending = WriteSet()
             self._pending.issues = 1
@@ -187,59 +239,56 @@ class WriteBack:
             self._wake()
         return self._pending
 
-    # --- the alarm
+    def _writes_here(self) -> WriteSet:
+        inside = self.open_transaction if self.is_inside else None
+        return self._writes() if inside is None else inside
 
-    @property
-    def alarm(self) -> Alarm | None:
-        """The alarm that is set; None while it runs, unless a new one was set."""
-        return None if self._running_alarm is not None else self._alarm
-
-    def set_alarm(self, alarm: Alarm | None) -> None:
-        """Set or delete the alarm; what runs for the old one gets no retry."""
-        self._writes().alarm = alarm
-        self._alarm, self._running_alarm = alarm, None
-
-    def alarm_begins(self, alarm: Alarm) -> None:
-        """``alarm()`` runs for this one."""
-        self._alarm = self._running_alarm = alarm
-
-    def alarm_ended(self, retry: Alarm | None) -> None:
-        """``alarm()`` has ended: its row goes, or waits for the retry."""
-        if self._running_alarm is not None:
-            self.set_alarm(retry)
+    def _writes_to(self, slot: Slot) -> WriteSet:
+        if self.open_transaction is None:
+            return self._writes()
+        if not self.is_inside:
+            # A handler that ran before: its write stays, whatever becomes of the
+            # transaction, and replaces what that wrote.
+            self.open_transaction.rows.pop(slot, None)
+            return self._writes()
+        if self._output_gate.broken is not None:
+            raise self._output_gate.broken
+        return self.open_transaction
 
     # --- transactions
 
-    def begin(self) -> object:
-        """Open a transaction; returns what ``roll_back`` takes."""
-        snapshot = (
-            self._cache.snapshot(),
-            self._exists,
-            self._alarm,
-            self._running_alarm,
-        )
+    def begin(self) -> WriteSet:
+        """Open a transaction; code whose ``current_transaction`` this is, is in it."""
+        self._cache.begin()
+        self.alarm.begin_transaction()
         self.open_transaction = WriteSet()
-        return snapshot
+        return self.open_transaction
 
-    def end(self) -> None:
+    def end_transaction(self) -> None:
         """The open transaction's writes join the next commit."""
+        self._cache.end()
         writes, self.open_transaction = self.open_transaction, None
         if writes:
             self._writes().merge(writes)
 
-    def roll_back(self, snapshot: Any) -> None:
+    def roll_back(self) -> None:
         """Forget the open transaction's writes."""
         self.open_transaction = None
-        cached, self._exists, self._alarm, self._running_alarm = snapshot
-        self._cache.restore(cached)
+        self.alarm.roll_back()
+        self._cache.roll_back()
 
     # --- commits
 
     def take_writes(self) -> WriteSet | None:
         """What to commit next; None while a commit is in flight or held back."""
-        if self._in_flight is not None or self._held or self._pending is None:
+        if self._in_flight is not None or self._held or self._reserved:
             return None
+        return self._take()
+
+    def _take(self) -> WriteSet | None:
         writes, self._pending = self._pending, None
+        if writes is None:
+            return None
         if not self._exists and writes.needs_row:
             writes.create = self.row
             self._exists = True
@@ -259,26 +308,33 @@ class WriteBack:
 
     def commit_failed(self, error: Exception) -> None:
         """The write set in flight is lost, or nobody knows: the activation ends."""
+        self.unknown = isinstance(error, CommitUnknown)
         self._in_flight = None
         self._pending = None
         self._on_failure(error)
         self._settle()
 
+    def reserve(self) -> None:
+        """What is pending goes with a statement: the lane gets nothing until then."""
+        self._reserved += 1
+
     async def take_for_sql(self) -> WriteSet:
-        """Take what is pending, to be committed with an SQL statement off the lane.
+        """Take what was reserved, to be committed with an SQL statement off the lane.
 
         Until ``committed``, ``commit_failed`` or ``put_back`` the lane gets nothing.
         """
-        while self._in_flight is not None or self._held:
-            await self._until_settled()
-        if self._output_gate.broken is not None:
-            raise self._output_gate.broken
-        if self._pending is None:
-            self._in_flight = WriteSet()
-            return self._in_flight
-        writes = self.take_writes()
-        assert writes is not None  # checked by the loop above
-        return writes
+        try:
+            while self._in_flight is not None or self._held:
+                await self._until_settled()
+            if self._output_gate.broken is not None:
+                raise self._output_gate.broken
+        except BaseException:
+            self._reserved -= 1
+            self._wake()
+            raise
+        self._reserved -= 1
+        self._in_flight = self._take() or WriteSet()
+        return self._in_flight
 
     def joined_writes(self) -> WriteSet:
         """What was taken for SQL and the open transaction's writes, as one set."""
@@ -292,14 +348,19 @@ class WriteBack:
 
     def joined_committed(self) -> None:
         """``joined_writes`` are durable, and the transaction has ended."""
-        self.open_transaction = None
+        writes, self.open_transaction = self.open_transaction, None
+        self._cache.end()
+        if writes is not None and self._pending is not None:
+            # What others wrote after the transaction did is no longer among its rows.
+            for slot in writes.rows:
+                self._pending.rows.pop(slot, None)
         self._exists = True
         self.committed()
 
     def put_back(self) -> None:
         """The statement failed and was rolled back: its write set waits again."""
         writes, self._in_flight = self._in_flight, None
-        if writes is not None and writes.issues:
+        if writes is not None and writes.issues and not self._ended:
             if writes.create is not None:
                 self._exists, writes.create = False, None
             if self._pending is not None:

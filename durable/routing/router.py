@@ -7,6 +7,7 @@ object waits at that object's output gate before it leaves.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +15,9 @@ from durable.domain.errors import DurableError, Moved, RemoteError, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.objects import codec
 from durable.objects.activation import current_activation
+from durable.tasks import TaskScope
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from durable.domain.writes import Claim
@@ -56,6 +60,8 @@ class Router:
         self._wait_for_claim = wait_for_claim
         self._owner_address = owner_address
         self._patience = patience
+        # The caller gets what a call raises, unless it is gone itself.
+        self._calls = TaskScope("calls", lambda error: log.debug("%s", error))
 
     async def fetch(self, target: DurableObjectId, request: Request, props: Any) -> Any:
         """Send an HTTP request to an object."""
@@ -99,7 +105,7 @@ class Router:
 
     async def _apart(self, work: Any) -> Any:
         """In a task of its own: the end of one object is not that of the other."""
-        return await asyncio.get_running_loop().create_task(work)
+        return await asyncio.shield(self._calls.start(work))
 
     async def _to_owner(
         self, target: DurableObjectId, deliver: Callable[[], Awaitable[Any]]

@@ -128,3 +128,6 @@ class Database:
             TimeoutError,
         ) as error:
             raise commit_error(error) from error
+        except (ValueError, TypeError) as error:
+            # The driver couldn't encode a value: nothing was sent.
+            raise DataRefused(f"a value was refused: {error}") from error

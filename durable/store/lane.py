@@ -53,6 +53,7 @@ _BEGIN = (
 )
 _RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
 
+_Errand = Callable[[], Awaitable[Any]]
 _Batch = list[tuple["Committable", "WriteSet"]]
 
 
@@ -83,7 +84,7 @@ class Lane:
         self._commit: Any = None
         self._acknowledged = float("-inf")
         self._dirty: deque[Committable] = deque()
-        self._errands: deque[Callable[[], Awaitable[None]]] = deque()
+        self._errands: deque[tuple[_Errand, asyncio.Future[Any]]] = deque()
         self._when_fresh: list[Callable[[], None]] = []
         self._work: asyncio.Future[None] | None = None
         self._scope = TaskScope(name, self._lose)
@@ -110,7 +111,14 @@ class Lane:
                 },
             )
             self._commit = await self._connection.prepare(COMMIT_ON_LANE)
-        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            OSError,
+            TimeoutError,
+        ) as error:
+            if self._connection is not None:
+                self._connection.terminate()
             raise Unavailable(f"Postgres can't be reached: {error}") from error
         self._connection.add_termination_listener(self._terminated)
         self._acknowledged = self._clock()
@@ -119,6 +127,7 @@ class Lane:
     async def close(self) -> None:
         """End the session, and so its locks."""
         self.lost = self.lost or Unavailable("the lane was closed")
+        self._refuse_errands()
         await self._scope.close()
         if self._connection is not None and not self._connection.is_closed():
             self._connection.remove_termination_listener(self._terminated)
@@ -208,7 +217,7 @@ class Lane:
         beat = self._lease / 4
         while self.lost is None:
             if self._errands:
-                await self._errands.popleft()()
+                await self._run_errand(*self._errands.popleft())
             elif self._dirty:
                 await self._commit_batch()
             elif self._when_fresh and not self.is_fresh():
@@ -304,7 +313,12 @@ class Lane:
             self._fail(batch, error)
             return
         middle = len(batch) // 2
-        await self._send(batch[:middle])
+        try:
+            await self._send(batch[:middle])
+        except BaseException:
+            # The lane is lost. The other half wasn't sent again: it isn't written.
+            self._fail(batch[middle:], error)
+            raise
         await self._send(batch[middle:])
 
     def _fail(self, batch: _Batch, error: Exception) -> None:
@@ -316,6 +330,9 @@ class Lane:
             await self._database.commit(source.object_id, source.claim, writes)
         except DurableError as error:
             source.commit_failed(error)
+        except asyncio.CancelledError:
+            source.commit_failed(CommitUnknown("the lane was closed in a commit"))
+            raise
         else:
             source.committed()
 
@@ -324,22 +341,27 @@ class Lane:
         if self.lost is not None:
             raise Unavailable("the lane is lost") from self.lost
         result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        async def errand() -> None:
-            sent = self._clock()
-            try:
-                value = await self._within_lease(work())
-            except BaseException as error:
-                if not result.done():
-                    result.set_exception(Unavailable(f"the lane failed: {error}"))
-                raise
-            self._heard(sent)
-            if not result.done():
-                result.set_result(value)
-
-        self._errands.append(errand)
+        self._errands.append((work, result))
         self._wake()
         return await result
+
+    async def _run_errand(self, work: _Errand, result: asyncio.Future[Any]) -> None:
+        sent = self._clock()
+        try:
+            value = await self._within_lease(work())
+        except BaseException as error:
+            if not result.done():
+                result.set_exception(Unavailable(f"the lane failed: {error}"))
+            raise
+        self._heard(sent)
+        if not result.done():
+            result.set_result(value)
+
+    def _refuse_errands(self) -> None:
+        while self._errands:
+            _, result = self._errands.popleft()
+            if not result.done():
+                result.set_exception(Unavailable("the lane is lost"))
 
     def _wake(self) -> None:
         if self._work is not None and not self._work.done():
@@ -354,5 +376,6 @@ class Lane:
         self.lost = error
         self._acknowledged = float("-inf")
         log.warning("lane lost: %s", error, extra={"lane": self._name})
+        self._refuse_errands()
         self._wake()
         self._on_lost(error)

@@ -49,6 +49,8 @@ SELECT key, value::text, blob FROM durable.kv
 WHERE shard = $1 AND object = $2 AND space = $3
   AND key >= $4 AND ($5::text IS NULL OR key < $5) ORDER BY key LIMIT $6
 """
+# Writers off the lane hold the fence lock, shared, until their transaction ends.
+_DRAIN = "SELECT pg_advisory_xact_lock(17490, $1)"
 _SCAN_REVERSE = _SCAN.replace("ORDER BY key", "ORDER BY key DESC")
 
 
@@ -96,6 +98,13 @@ class Reads:
             key_range.limit,
         )
         return {key: _stored(value, blob) for key, value, blob in rows}
+
+    async def drain(self, shard: int) -> None:
+        """Return when no writer off the lane is at work in the shard any more.
+
+        After a commit whose outcome is unknown: its backend may still be at it.
+        """
+        await self._database.fetch(_DRAIN, shard)
 
     async def _load_waiting(self) -> None:
         try:

@@ -1,20 +1,13 @@
-"""What nodes share: the namespaces' tags, who works here, who owns which shard."""
+"""What nodes share: who works here, who owns which shard."""
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from durable.store.database import Database
 
-_REGISTER = """
-INSERT INTO durable.namespace (tag, name) VALUES ($1, $2) ON CONFLICT DO NOTHING
-"""
-_TAGS = "SELECT name, tag FROM durable.namespace WHERE name = ANY ($1::text[])"
 _JOIN = """
 INSERT INTO durable.worker (id, address, version) VALUES ($1, $2, $3)
 ON CONFLICT (id) DO UPDATE SET address = $2, version = $3, draining = false
@@ -29,19 +22,6 @@ _OWNER = """
 SELECT w.address FROM durable.shard s JOIN durable.worker w ON w.id = s.owner
 WHERE s.id = $1
 """
-
-
-async def namespace_tags(database: Database, names: Sequence[str]) -> dict[str, int]:
-    """The tag of each namespace; a name that is new gets one, for ever."""
-    found = {row[0]: row[1] for row in await database.fetch(_TAGS, list(names))}
-    missing = [name for name in names if name not in found]
-    while missing:
-        for name in missing:
-            # Tags are 32 bits of chance: taken ones conflict, and are tried again.
-            await database.fetch(_REGISTER, secrets.randbits(32), name)
-        found |= {row[0]: row[1] for row in await database.fetch(_TAGS, missing)}
-        missing = [name for name in missing if name not in found]
-    return found
 
 
 async def join(database: Database, worker: UUID, address: str, version: str) -> None:

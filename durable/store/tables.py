@@ -13,6 +13,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -20,8 +21,9 @@ from sqlalchemy import (
     Table,
     Text,
     func,
+    text,
 )
-from sqlalchemy.dialects.postgresql import JSON, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, UUID
 
 SCHEMA = "durable"
 
@@ -42,8 +44,35 @@ namespace = Table(
     metadata,
     # The tag leads every object id of the namespace and is never assigned again.
     Column("tag", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
+    # The configuration's `name`: each app has classes of its own.
+    Column("app", Text, nullable=False, server_default="main"),
+    # When it was deleted: the name is free, its rows are going in batches.
+    Column("doomed_at", DateTime(timezone=True)),
+    Index(
+        "namespace_of_app",
+        "app",
+        "name",
+        unique=True,
+        postgresql_where=text("doomed_at IS NULL"),
+    ),
+)
+
+class_migration = Table(
+    "class_migration",
+    metadata,
+    # What was applied, in the order of ``number``, and as what it was written.
+    Column("app", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    Column("number", BigInteger, Identity(always=True), nullable=False),
+    Column("steps", JSON, nullable=False),
+    Column(
+        "applied_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=func.now(),
+    ),
 )
 
 worker = Table(
@@ -56,6 +85,10 @@ worker = Table(
     Column("draining", Boolean, nullable=False, server_default="false"),
     Column("started_at", DateTime(timezone=True), server_default=func.now()),
     Column("beat", DateTime(timezone=True), server_default=func.now()),
+    # The tags of its classes; NULL: it didn't say.
+    Column("serves", ARRAY(BigInteger)),
+    # Why it may claim no more: a class of its was renamed or deleted meanwhile.
+    Column("stale", Text),
 )
 
 shard = Table(
@@ -80,6 +113,17 @@ object_ = Table(
     # The object's own Postgres schema, once it has issued SQL.
     Column("sql_schema", Text),
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
+    Index(
+        "object_of_class",
+        "tag",
+        text("COALESCE(name COLLATE \"C\", ''::text)"),
+        "id",
+    ),
+    Index(
+        "object_with_schema",
+        "tag",
+        postgresql_where=text("sql_schema IS NOT NULL"),
+    ),
 )
 
 alarm = Table(

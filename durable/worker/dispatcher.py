@@ -13,7 +13,8 @@ from uuid import UUID
 from durable.domain.errors import Moved, Overloaded
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.domain.writes import ObjectRow
-from durable.objects.activation import Activation, ActivationContext
+from durable.objects.activation import Activation
+from durable.objects.activation_context import ActivationContext
 from durable.objects.alarm_run import run_alarm
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from durable.objects.durable_object import DurableObject
     from durable.objects.http import Request
     from durable.objects.websocket import SocketRecord
+    from durable.objects.write_back import WriteBack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Dispatcher:
         self._ownership = ownership
         self._max_waiting = max_waiting
         self._live: dict[UUID, Activation] = {}
+        # Of activations that are gone while a commit of theirs may still land.
+        self._unsettled: dict[UUID, WriteBack] = {}
         self._context = make_context(self._gone)
         self._draining = False
         # Counts the evictor's rounds; an activation remembers the one of its last use.
@@ -101,9 +105,10 @@ class Dispatcher:
         reason: str,
         was_clean: bool,
     ) -> None:
-        """Deliver the end of a client's socket."""
+        """Deliver the end of a client's socket, also to an object with much to do."""
         self._context.sockets.remove(object_id.value, record)
-        live = self._enter(object_id, None)
+        live = self._live.get(object_id.value) or self._activate(object_id, None)
+        live.used = self._round
         live.socket_events.closed(record, code, reason, was_clean)
 
     def activations(self) -> list[Activation]:
@@ -117,6 +122,9 @@ class Dispatcher:
         idle = [a for a in self._live.values() if a.used < oldest and a.is_idle]
         for activation in idle:
             activation.deactivate()
+        for object_id, rows in list(self._unsettled.items()):
+            if not rows.is_unsettled:
+                del self._unsettled[object_id]
         return len(idle)
 
     def reset_all(self, error: Exception) -> None:
@@ -150,6 +158,7 @@ class Dispatcher:
             self._ownership.lane(),
             self._context,
             props,
+            self._unsettled.get(object_id.value),
         )
         self._live[object_id.value] = activation
         return activation
@@ -157,3 +166,5 @@ class Dispatcher:
     def _gone(self, activation: Activation) -> None:
         if self._live.get(activation.id.value) is activation:
             del self._live[activation.id.value]
+        if activation.rows.is_unsettled:
+            self._unsettled[activation.id.value] = activation.rows

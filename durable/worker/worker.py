@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from durable.domain.clock import Clock, boottime
-from durable.domain.errors import Moved, Unavailable
-from durable.objects.activation import Activation, ActivationContext
+from durable.domain.errors import Unavailable
+from durable.objects.activation import Activation
+from durable.objects.activation_context import ActivationContext
 from durable.objects.websocket import SocketTable
 from durable.store import registry
 from durable.store.database import Database
@@ -145,7 +146,7 @@ class Worker:
                     await activation.settle()
         except TimeoutError:
             log.warning("handlers outlasted the drain and were cancelled")
-        self.dispatcher.reset_all(Moved("this worker is shutting down"))
+        self.dispatcher.reset_all(Unavailable("this worker is shutting down"))
 
     async def _leave(self) -> None:
         try:

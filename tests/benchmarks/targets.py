@@ -6,6 +6,7 @@ same machine and the same Postgres: absolute rates say more about the machine.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def judge(target: Target, runs: Runs) -> Verdict:
         ours=f"{our_rate or 0:,.0f}/s",
         reference=f"{target.reference.system} {target.reference.workload} "
         f"{reference_rate or 0:,.0f}/s",
-        result=f"{ratio:.2f} x",
+        result=f"{math.floor(ratio * 100) / 100:.2f} x",  # 1.999 is no 2.00
         target=f">= {target.ratio:g} x",
         passed=measured and not flaws and ratio >= target.ratio,
         remark=", ".join(remark for remark in remarks if remark),

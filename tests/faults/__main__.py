@@ -1,7 +1,8 @@
 """The long run: ``python -m tests.faults --rounds 200 --seed S``.
 
 Starts a Postgres of its own, kills a node over and over and prints what became of the
-clients' operations. Ends with 1 after an anomaly, with 3 if the run was void.
+clients' operations. Ends with 1 after an anomaly or a failure of a living node, with 3
+if the run was void.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from server.embedded_postgres import embedded_postgres
 from server.migrate import migrate
-from tests.faults.campaign import Campaign, Report, node_command
+from tests.faults.campaign import Campaign, CampaignError, Report, node_command
 
 SHARDS = 1024
 
@@ -51,7 +52,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="durable-faults-") as directory:
         work = Path(directory)
         work.chmod(0o755)  # Postgres runs as an ordinary user also when we are root
-        asyncio.run(run(chosen.rounds, report, work))
+        try:
+            asyncio.run(run(chosen.rounds, report, work))
+        except CampaignError as error:
+            tell(f"{report}\n{error}")
+            return 1
     tell(str(report))
     if report.anomalies:
         return 1

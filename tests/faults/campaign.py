@@ -19,11 +19,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
-from tests.benchmarks.processes import Server, node_environment, start
+from tests.benchmarks.processes import Server, node_environment, start, tail
 from tests.faults.checkers import check
-from tests.faults.clients import LIMIT, Load
+from tests.faults.clients import LIMIT, Load, UnexpectedAnswerError
 from tests.faults.history import AgentHistory, Kind, Tally, tally
-from tests.faults.strikes import Moment, Strike, strike
+from tests.faults.strikes import Moment, NothingToHitError, Strike, strike
 from tests.faults.tap import PostgresTap
 
 AGENTS = 10
@@ -31,6 +31,10 @@ ROUNDS_OF_A_CHAPTER = 5
 HTTP_CLIENTS = 16
 SOCKET_DEPTH = 4
 MOMENTS = tuple(Moment)
+
+
+class CampaignError(Exception):
+    """A node that was alive failed its clients; the text ends with its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,10 @@ class Campaign:
             for number in range(rounds):
                 if number % ROUNDS_OF_A_CHAPTER == 0:
                     self._begin_chapter(number)
-                server = await self._round(number, server, tap, tapped)
+                try:
+                    server = await self._round(number, server, tap, tapped)
+                except* (UnexpectedAnswerError, NothingToHitError) as errors:
+                    raise CampaignError(self._told(number, errors)) from errors
                 self.report.seconds = time.monotonic() - began
                 if self.report.anomalies:
                     break
@@ -114,6 +121,14 @@ class Campaign:
             await server.stop()
             await tap.stop()
         return self.report
+
+    def _told(self, number: int, errors: BaseExceptionGroup[Exception]) -> str:
+        """What a node should not have said, with the end of its log."""
+        said: BaseException = errors
+        while isinstance(said, BaseExceptionGroup):
+            said = said.exceptions[0]
+        log = tail(self.work / "node.log")
+        return f"seed {self.report.seed}, round {number}: {said}\n{log}"
 
     async def _start(self, dsn: str) -> Server:
         began = time.monotonic()

@@ -1,0 +1,24 @@
+"""What every activation of a worker is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durable.domain.ports import Reader, SqlRunner
+    from durable.objects.activation import Activation
+    from durable.objects.websocket import SocketTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationContext:
+    """Bindings, the ways to Postgres, the sockets; ``start_timeout`` in seconds."""
+
+    env: Any
+    reader: Reader
+    sql: SqlRunner
+    sockets: SocketTable
+    start_timeout: float
+    on_gone: Callable[[Activation], None]

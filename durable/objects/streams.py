@@ -1,0 +1,55 @@
+"""Streamed bodies of one activation: the object's code, so it runs as the object.
+
+Each piece waits at the output gate. A stream that isn't read to its end keeps its
+activation from being evicted; it ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from durable.objects.http import aclose
+
+if TYPE_CHECKING:
+    from durable.gates.output_gate import OutputGate
+
+
+class Streams:
+    """The bodies that are being read."""
+
+    __slots__ = ("_gate", "_run", "open")
+
+    def __init__(
+        self, gate: OutputGate, run: Callable[..., Coroutine[Any, Any, Any]]
+    ) -> None:
+        self._gate = gate
+        self._run = run
+        # One for each body that is being read; done when it has ended.
+        self.open: set[asyncio.Future[None]] = set()
+
+    async def pieces(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The body, each piece when it may leave.
+
+        Raises:
+            Exception: the body's own, or the one that reset the activation.
+        """
+
+        async def following() -> bytes | None:
+            return await anext(body, None)
+
+        reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.open.add(reading)
+        try:
+            while True:
+                if self._gate.broken is not None:
+                    raise self._gate.broken
+                piece: bytes | None = await self._run(following)
+                if piece is None:
+                    return
+                yield piece
+        finally:
+            self.open.discard(reading)
+            reading.set_result(None)
+            await aclose(body)
