@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,8 +38,7 @@ class Source:
             return None
         self._given = True
         self.taken.set()
-        writes = write_set(self.rows, wipe=self.wipe)
-        return writes
+        return write_set(self.rows, wipe=self.wipe)
 
     def committed(self) -> None:
         self.result.set_result(None)
@@ -126,3 +125,17 @@ async def terminate(dsn: str, name: str = "test lane") -> None:
             name,
         )
         assert ended == 1
+
+
+async def until(happens: Callable[[], Awaitable[Any]], seconds: float = 10) -> None:
+    """Ask again and again until it is so: what another process does can't be awaited."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await happens():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def somebody_waits(connection: Any) -> bool:
+    """Whether a session waits for a lock."""
+    return bool(await connection.fetch("SELECT FROM pg_locks WHERE NOT granted"))

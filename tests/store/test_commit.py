@@ -17,7 +17,7 @@ from durable.store.commit import (
     on_lane,
     rows_of,
 )
-from tests.store.lanes import OWNER, opened, session, write_set
+from tests.store.lanes import OWNER, opened, session, somebody_waits, until, write_set
 
 OBJECT = UUID(int=5)
 
@@ -108,11 +108,7 @@ async def test_a_writer_off_the_lane_that_waited_for_a_claim_finds_itself_stale(
         await transaction.start()
         await claimer.execute("SELECT FROM durable.claim('{3}', $1)", OWNER)
         writing = asyncio.create_task(writer.execute(COMMIT_OFF_LANE, *params))
-        async with asyncio.timeout(5):
-            while not await place.database.fetch(
-                "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-            ):
-                await asyncio.sleep(0.01)
+        await until(lambda: somebody_waits(place.database))
         await transaction.commit()
         with pytest.raises(asyncpg.PostgresError) as caught:
             await writing

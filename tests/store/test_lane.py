@@ -11,7 +11,7 @@ import pytest
 from durable.domain.errors import CommitFailed, CommitUnknown, DataRefused, Unavailable
 from durable.domain.writes import Claim
 from durable.store.lane import MAX_BYTES
-from tests.store.lanes import OWNER, Source, opened, session, terminate
+from tests.store.lanes import OWNER, Source, opened, session, terminate, until
 
 A, B = ("user", "a"), ("user", "b")
 
@@ -250,9 +250,11 @@ async def test_a_session_that_is_ended_is_noticed_and_nothing_is_fresh_any_more(
         await place.claim(1)
         assert place.lane.is_fresh()
         await terminate(database_url)
-        async with asyncio.timeout(5):
-            while not place.lost:
-                await asyncio.sleep(0)
+
+        async def noticed() -> bool:
+            return bool(place.lost)
+
+        await until(noticed)
         assert not place.lane.is_fresh()
         with pytest.raises(Unavailable):
             await place.claim(2)
@@ -315,17 +317,18 @@ async def test_a_silent_lane_is_ended_by_postgres_and_its_shards_are_free(
     async with session(database_url) as hung:
         await hung.execute("SET idle_session_timeout = '1s'")
         assert await hung.fetchval("SELECT pg_try_advisory_lock(17489, 1)")
-        async with opened(database_url) as place, asyncio.timeout(10):
-            while not await place.claim(1):
-                await asyncio.sleep(0.05)
+        async with opened(database_url) as place:
+            await until(lambda: place.claim(1))
 
 
 async def test_an_idle_lane_keeps_its_session_by_heartbeats(database_url: str) -> None:
     async with opened(database_url, lease=2.0) as place, session(database_url) as admin:
         first = await _last_statement(admin)
-        async with asyncio.timeout(10):
-            while await _last_statement(admin) == first:
-                await asyncio.sleep(0.05)
+
+        async def another() -> bool:
+            return bool(await _last_statement(admin) != first)
+
+        await until(another)
         assert place.lost == []
 
 

@@ -13,7 +13,15 @@ from durable.domain.ports import KeyRange
 from durable.domain.writes import Claim
 from durable.store.database import Database
 from durable.store.reads import LOAD_ROWS, Reads
-from tests.store.lanes import Opened, Source, opened, session, terminate
+from tests.store.lanes import (
+    Opened,
+    Source,
+    opened,
+    session,
+    somebody_waits,
+    terminate,
+    until,
+)
 
 
 @pytest.fixture
@@ -105,11 +113,7 @@ async def test_draining_waits_for_the_writers_of_the_shard(
         await writer.execute("SELECT pg_advisory_xact_lock_shared(17490, 3)")
         await reads.drain(4)
         draining = asyncio.create_task(reads.drain(3))
-        async with asyncio.timeout(5):
-            while not await place.database.fetch(
-                "SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory'"
-            ):
-                await asyncio.sleep(0.01)
+        await until(lambda: somebody_waits(place.database))
         assert not draining.done()
         await transaction.commit()
         await draining
@@ -124,9 +128,7 @@ async def test_a_lost_connection_is_unavailable_to_all_who_waited_then_heals(
         async with session(database_url) as admin, admin.transaction():
             await admin.execute("LOCK durable.kv IN ACCESS EXCLUSIVE MODE")
             loads = [asyncio.create_task(reads.load(3, object_id)) for _ in range(3)]
-            async with asyncio.timeout(5):
-                while not await admin.fetch("SELECT FROM pg_locks WHERE NOT granted"):
-                    await asyncio.sleep(0.01)
+            await until(lambda: somebody_waits(admin))
             await terminate(database_url, "one")
             for load in loads:
                 with pytest.raises(Unavailable):
@@ -143,9 +145,7 @@ async def test_a_connection_lost_in_a_commit_leaves_its_outcome_unknown(
         async with session(database_url) as admin, admin.transaction():
             await admin.execute("LOCK durable.kv")
             committing = asyncio.create_task(database.commit(uuid4(), claim, writes))
-            async with asyncio.timeout(5):
-                while not await admin.fetch("SELECT FROM pg_locks WHERE NOT granted"):
-                    await asyncio.sleep(0.01)
+            await until(lambda: somebody_waits(admin))
             await terminate(database_url, "one")
             with pytest.raises(CommitUnknown):
                 await committing
