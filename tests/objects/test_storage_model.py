@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import hypothesis.strategies as st
@@ -128,7 +129,9 @@ async def check(events: list[Any], first: int) -> None:
             steps = [step for step in steps if step[0] != "sync"]
             place.lane.hold()
 
-        async def run(thing: Thing, steps: list[Any] = steps) -> None:
+        async def run(
+            thing: Thing, steps: list[Any] = steps, model: dict[str, int] = model
+        ) -> None:
             for step in steps:
                 await perform(thing.storage, model, step)
 
@@ -181,24 +184,20 @@ async def count_together(
     place = Place(Thing)
     place.rows.first = first
 
-    async def add(thing: Thing, key: str, transactional: bool) -> None:
+    async def add(thing: Thing, key: str, inside: bool) -> None:
         async def increment() -> None:
             count = await thing.storage.get(key) or 0
             other = await thing.storage.get("other") or 0
             thing.storage.put({key: count + 1, "other": other + 1})
 
-        if transactional:
+        if inside:
             async with thing.storage.transaction():
                 await increment()
         else:
             await increment()
 
-    for key, transactional in set(moves):
-        Thing.works[f"{key}{transactional}"] = (
-            lambda thing, key=key, transactional=transactional: add(
-                thing, key, transactional
-            )
-        )
+    for move in set(moves):
+        Thing.works[f"{move[0]}{move[1]}"] = partial(add, key=move[0], inside=move[1])
     acknowledged: dict[str, int] = {}
     unknown: dict[str, int] = {}
 

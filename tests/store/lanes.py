@@ -128,7 +128,7 @@ async def terminate(dsn: str, name: str = "test lane") -> None:
 
 
 async def until(happens: Callable[[], Awaitable[Any]], seconds: float = 10) -> None:
-    """Ask again and again until it is so: what another process does can't be awaited."""
+    """Ask again until it is so: what another process does can't be awaited."""
     async with asyncio.timeout(seconds):
         while True:
             if await happens():
