@@ -22,6 +22,7 @@ from durable.store.commit import COMMIT_OFF_LANE, off_lane
 STALE = "DF001"
 # Classes of SQLSTATE that say: this data, not this moment, is the problem.
 _DATA_CLASSES = ("22", "23", "54")
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -69,13 +70,16 @@ class Database:
         self._pool: asyncpg.Pool
 
     async def __aenter__(self) -> Database:
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=1,
-            max_size=self._size,
-            connection_class=_Connection,
-            server_settings=session_settings(self._limit, self._name),
-        )
+        try:
+            self._pool = await asyncpg.create_pool(
+                self._dsn,
+                min_size=1,
+                max_size=self._size,
+                connection_class=_Connection,
+                server_settings=session_settings(self._limit, self._name),
+            )
+        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
+            raise Unavailable(f"Postgres can't be reached: {error}") from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -101,12 +105,7 @@ class Database:
         try:
             async with self._pool.acquire(timeout=self._limit) as connection:
                 yield connection
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
             raise Unavailable(f"Postgres did not answer: {error}") from error
 
     async def commit(self, object_id: Any, claim: Claim, writes: WriteSet) -> None:
@@ -121,12 +120,7 @@ class Database:
                 await connection.execute(
                     COMMIT_OFF_LANE, *off_lane(object_id, claim, writes)
                 )
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
             raise commit_error(error) from error
         except (ValueError, TypeError) as error:
             # The driver couldn't encode a value: nothing was sent.

@@ -107,7 +107,7 @@ async def test_a_reset_closes_only_sockets_with_something_unacknowledged(
     await turns()
     place.lane.fail(CommitFailed("refused"))
     assert idle.closed is None
-    assert (busy.closed or ())[0] == (waiting.closed or ())[0] == 1012
+    assert busy.closed == waiting.closed == (1012, "The object was reset")
     await turns()
     place.message(idle, "still here")
     await turns()
