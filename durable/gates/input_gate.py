@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # The end of a read reaches the code that awaits it over so many turns of the loop, at
 # most: one for a task, two for a gather or a TaskGroup, twice that for one in another.
@@ -72,6 +73,15 @@ class InputGate:
             return
         self._locks -= 1
         self._let_next_in()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """The gate is shut inside the block."""
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
 
     def break_(self, error: Exception) -> None:
         """Refuse everybody from now on, those who wait included."""

@@ -145,7 +145,7 @@ class WriteBack:
             # Rows deleted in memory may take up places in what Postgres returns.
             limit=None if limit is None else limit + len(dirty),
         )
-        with _Locked(self._input_gate):
+        with self._input_gate.locked():
             rows = await self._reader.scan(
                 self.claim.shard, self.object_id, space, asked
             )
@@ -159,7 +159,7 @@ class WriteBack:
         return _known(self._cache.get((space, key)))
 
     async def _fetch(self, space: str, keys: list[str]) -> None:
-        with _Locked(self._input_gate):
+        with self._input_gate.locked():
             found = await self._reader.get(
                 self.claim.shard, self.object_id, space, keys
             )
@@ -389,18 +389,3 @@ class WriteBack:
 def _known(found: Stored | Unknown | None) -> Stored | None:
     assert not isinstance(found, Unknown)  # it was read just before
     return found
-
-
-class _Locked:
-    """The input gate is shut inside."""
-
-    __slots__ = ("_gate",)
-
-    def __init__(self, gate: InputGate) -> None:
-        self._gate = gate
-
-    def __enter__(self) -> None:
-        self._gate.lock()
-
-    def __exit__(self, *_: object) -> None:
-        self._gate.unlock()

@@ -18,6 +18,10 @@ COMMIT_ON_LANE = (
     "$14::int[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::bytea[], "
     "$20::int[], $21::uuid[], $22::float8[], $23::int[])"
 )
+COMMIT_PUTS = (
+    "SELECT durable.commit_puts($1::int[], $2::bigint[], $3::uuid[], "
+    "$4::int[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bytea[])"
+)
 COMMIT_OFF_LANE = (
     "SELECT durable.commit_off_lane($1::int, $2::bigint, $3::uuid, "
     "$4::int[], $5::uuid[], $6::int[], $7::uuid[], $8::bigint[], $9::text[], "
@@ -65,12 +69,24 @@ def rows_of(entries: Sequence[Entry]) -> tuple[list[object], ...]:
 
 def on_lane(entries: Sequence[Entry]) -> tuple[list[object], ...]:
     """The parameters of COMMIT_ON_LANE."""
+    return (*_claims(entries), *rows_of(entries))
+
+
+def lane_commit(entries: Sequence[Entry]) -> tuple[str, tuple[list[object], ...]]:
+    """The statement that is enough for these write sets, and its parameters."""
+    rows = rows_of(entries)
+    wipes, creates, deletes, alarms = rows[0], rows[2], rows[6], rows[16]
+    if wipes or creates or deletes or alarms:
+        return COMMIT_ON_LANE, (*_claims(entries), *rows)
+    return COMMIT_PUTS, (*_claims(entries), *rows[10:16])
+
+
+def _claims(entries: Sequence[Entry]) -> tuple[list[object], ...]:
     claims = {claim.shard: claim for _, claim, _ in entries}
     return (
         list(claims),
         [claim.epoch for claim in claims.values()],
         [claim.claim_id for claim in claims.values()],
-        *rows_of(entries),
     )
 
 

@@ -24,7 +24,7 @@ from durable.domain.errors import (
     DurableError,
     Unavailable,
 )
-from durable.store.commit import COMMIT_ON_LANE, Entry, on_lane
+from durable.store.commit import COMMIT_ON_LANE, COMMIT_PUTS, Entry, lane_commit
 from durable.store.database import STALE, commit_error, session_settings
 from durable.tasks import TaskScope
 
@@ -81,7 +81,7 @@ class Lane:
         self._name = name
         self._on_lost = on_lost
         self._connection: Any = None
-        self._commit: Any = None
+        self._prepared: dict[str, Any] = {}
         self._acknowledged = float("-inf")
         self._dirty: deque[Committable] = deque()
         self._errands: deque[tuple[_Errand, asyncio.Future[Any]]] = deque()
@@ -110,7 +110,9 @@ class Lane:
                     "search_path": "pg_catalog",
                 },
             )
-            self._commit = await self._connection.prepare(COMMIT_ON_LANE)
+            for statement in (COMMIT_ON_LANE, COMMIT_PUTS):
+                prepared = await self._connection.prepare(statement)
+                self._prepared[statement] = prepared
         except (
             asyncpg.PostgresError,
             asyncpg.InterfaceError,
@@ -280,9 +282,10 @@ class Lane:
         entries: list[Entry] = [
             (source.object_id, source.claim, writes) for source, writes in batch
         ]
+        statement, params = lane_commit(entries)
         sent = self._clock()
         try:
-            await self._within_lease(self._commit.fetchval(*on_lane(entries)))
+            await self._within_lease(self._prepared[statement].fetchval(*params))
         except asyncpg.PostgresError as error:
             refused = commit_error(error)
             if error.sqlstate == STALE or isinstance(refused, CommitUnknown):

@@ -162,16 +162,9 @@ BEGIN
     END IF;
 END $$;
 
--- One commit on a lane. The session holds the shards' locks, so the check of epoch and
--- claim is an assertion against operator error and failover.
-CREATE FUNCTION durable.commit_on_lane(
-    p_shards integer[], p_epochs bigint[], p_claims uuid[],
-    w_shard integer[], w_object uuid[],
-    o_shard integer[], o_id uuid[], o_tag bigint[], o_name text[],
-    d_shard integer[], d_object uuid[], d_space text[], d_key text[],
-    k_shard integer[], k_object uuid[], k_space text[], k_key text[],
-    k_value text[], k_blob bytea[],
-    a_shard integer[], a_object uuid[], a_due double precision[], a_failures integer[]
+-- The check of a commit on a lane. SQLSTATE DF001: stale.
+CREATE FUNCTION durable.require_claims(
+    p_shards integer[], p_epochs bigint[], p_claims uuid[]
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
 DECLARE
     v_stale integer[];
@@ -186,6 +179,38 @@ BEGIN
         RAISE EXCEPTION 'shards % are no longer owned under this claim', v_stale
             USING ERRCODE = 'DF001';
     END IF;
+END $$;
+
+-- The commit that is made most: values of known objects and nothing else. Its nine
+-- arrays cost the driver a third of what those of the whole function do.
+CREATE FUNCTION durable.commit_puts(
+    p_shards integer[], p_epochs bigint[], p_claims uuid[],
+    k_shard integer[], k_object uuid[], k_space text[], k_key text[],
+    k_value text[], k_blob bytea[]
+) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
+BEGIN
+    PERFORM durable.require_claims(p_shards, p_epochs, p_claims);
+    INSERT INTO durable.kv (shard, object, space, key, value, blob)
+    SELECT k.shard, k.object, k.space, k.key, k.value::json, k.blob
+    FROM unnest(k_shard, k_object, k_space, k_key, k_value, k_blob)
+        AS k (shard, object, space, key, value, blob)
+    ON CONFLICT (shard, object, space, key)
+    DO UPDATE SET value = excluded.value, blob = excluded.blob;
+END $$;
+
+-- One commit on a lane. The session holds the shards' locks, so the check of epoch and
+-- claim is an assertion against operator error and failover.
+CREATE FUNCTION durable.commit_on_lane(
+    p_shards integer[], p_epochs bigint[], p_claims uuid[],
+    w_shard integer[], w_object uuid[],
+    o_shard integer[], o_id uuid[], o_tag bigint[], o_name text[],
+    d_shard integer[], d_object uuid[], d_space text[], d_key text[],
+    k_shard integer[], k_object uuid[], k_space text[], k_key text[],
+    k_value text[], k_blob bytea[],
+    a_shard integer[], a_object uuid[], a_due double precision[], a_failures integer[]
+) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
+BEGIN
+    PERFORM durable.require_claims(p_shards, p_epochs, p_claims);
     PERFORM durable.write_rows(
         w_shard, w_object, o_shard, o_id, o_tag, o_name, d_shard, d_object, d_space,
         d_key, k_shard, k_object, k_space, k_key, k_value, k_blob,
@@ -206,7 +231,8 @@ SET search_path = pg_catalog, durable AS $$
 BEGIN
     PERFORM durable.fence(p_shard, p_epoch, p_claim);
     IF EXISTS (
-        SELECT FROM unnest(w_shard || o_shard || d_shard || k_shard || a_shard) s WHERE s <> p_shard
+        SELECT FROM unnest(w_shard || o_shard || d_shard || k_shard || a_shard) s
+        WHERE s <> p_shard
     ) THEN
         RAISE EXCEPTION 'a write set holds rows of another shard than %', p_shard
             USING ERRCODE = 'DF002';

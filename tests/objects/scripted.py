@@ -17,7 +17,7 @@ from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
 from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
-from durable.objects.activation import ActivationContext
+from durable.objects.activation_context import ActivationContext
 from durable.objects.cache import in_order
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env

@@ -98,6 +98,7 @@ async def opened(
             clock=clock,
             name=name,
             on_lost=lost.append,
+            on_alarm=lambda *_: None,
         )
         await lane.open()
         try:

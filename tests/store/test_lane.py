@@ -10,6 +10,7 @@ import pytest
 
 from durable.domain.errors import CommitFailed, CommitUnknown, DataRefused, Unavailable
 from durable.domain.writes import Claim
+from durable.store.commit import COMMIT_PUTS
 from durable.store.lane import MAX_BYTES
 from tests.store.lanes import OWNER, Source, opened, session, terminate, until
 
@@ -119,7 +120,7 @@ async def test_a_row_that_somebody_locked_fails_its_object_alone(
 async def test_a_deadlock_is_no_verdict_on_the_data(database_url: str) -> None:
     async with opened(database_url) as place:
         (claim,) = await place.claim(1)
-        commit = place.lane._commit
+        commit = place.lane._prepared[COMMIT_PUTS]
 
         class Deadlocked:
             calls = 0
@@ -130,7 +131,7 @@ async def test_a_deadlock_is_no_verdict_on_the_data(database_url: str) -> None:
                     raise asyncpg.DeadlockDetectedError("deadlock detected")
                 await commit.fetchval(*params)
 
-        place.lane._commit = Deadlocked()
+        place.lane._prepared[COMMIT_PUTS] = Deadlocked()
         sources = [Source(claim, {A: "1"}) for _ in range(4)]
         for source in sources:
             place.lane.mark_dirty(source)
@@ -300,7 +301,7 @@ async def test_a_lane_lost_while_it_looks_for_the_bad_value_fails_all_the_rest(
                     raise asyncpg.DataError("a bad value")
                 raise asyncpg.ConnectionDoesNotExistError("connection lost")
 
-        place.lane._commit = Breaks()
+        place.lane._prepared[COMMIT_PUTS] = Breaks()
         sources = [Source(claim, {A: "1"}) for _ in range(4)]
         for source in sources:
             place.lane.mark_dirty(source)
