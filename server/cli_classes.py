@@ -41,6 +41,7 @@ def add_commands(commands: Any) -> None:
     delete = _change(below, "delete", _delete, "delete a class with all its data")
     delete.add_argument("name", metavar="CLASS")
     delete.add_argument("--yes", action="store_true", help="don't ask")
+    delete.set_defaults(yes=False)  # the others have nothing to ask
     transfer = _change(below, "transfer", _transfer, "take a class from another app")
     transfer.add_argument("name", metavar="CLASS")
     transfer.add_argument("--from", dest="source", required=True, metavar="APP")
