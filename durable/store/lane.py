@@ -24,7 +24,8 @@ from durable.domain.errors import (
     DurableError,
     Unavailable,
 )
-from durable.store.commit import COMMIT_ON_LANE, COMMIT_PUTS, Entry, lane_commit
+from durable.store import lane_statements as sql
+from durable.store.commit import Entry, lane_commit
 from durable.store.database import STALE, commit_error, session_settings
 from durable.tasks import TaskScope
 
@@ -41,19 +42,6 @@ T = TypeVar("T")
 MAX_ROWS = 256
 MAX_BYTES = 1 << 20
 
-_LOCK = "SELECT id FROM unnest($1::int[]) id WHERE pg_try_advisory_lock(17489, id)"
-_UNLOCK = (
-    "SELECT count(*) FROM unnest($1::int[]) id WHERE pg_advisory_unlock(17489, id)"
-)
-_CLAIM = "SELECT id, epoch, claim_id, released FROM durable.claim($1::int[], $2::uuid)"
-_UPCOMING = "SELECT shard, object, wait FROM durable.upcoming_alarms($1::int[], $2, $3)"
-_BEGIN = (
-    "SELECT object, due, failures, wait "
-    "FROM durable.begin_alarms($1::int[], $2::uuid[])"
-)
-_RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
-
-_Errand = Callable[[], Awaitable[Any]]
 _Batch = list[tuple["Committable", "WriteSet"]]
 
 
@@ -110,7 +98,7 @@ class Lane:
                     "search_path": "pg_catalog",
                 },
             )
-            for statement in (COMMIT_ON_LANE, COMMIT_PUTS):
+            for statement in sql.STATEMENTS:
                 prepared = await self._connection.prepare(statement)
                 self._prepared[statement] = prepared
         except (
@@ -131,9 +119,7 @@ class Lane:
         self.lost = self.lost or Unavailable("the lane was closed")
         self._refuse_errands()
         await self._scope.close()
-        if self._connection is not None and not self._connection.is_closed():
-            self._connection.remove_termination_listener(self._terminated)
-            self._connection.terminate()
+        self._hang_up()
 
     # --- freshness
 
@@ -162,14 +148,14 @@ class Lane:
         """Lock and claim what is free: (shard, epoch, claim id, was released)."""
 
         async def claim() -> list[tuple[int, int, UUID, bool]]:
-            locked = [row[0] for row in await self._connection.fetch(_LOCK, shards)]
+            locked = [row[0] for row in await self._prepared[sql.LOCK].fetch(shards)]
             if not locked:
                 return []
-            rows = await self._connection.fetch(_CLAIM, locked, owner)
+            rows = await self._prepared[sql.CLAIM].fetch(locked, owner)
             claimed = [(row[0], row[1], row[2], row[3]) for row in rows]
             missed = set(locked) - {row[0] for row in claimed}
             if missed:
-                await self._connection.fetch(_UNLOCK, list(missed))
+                await self._prepared[sql.UNLOCK].fetch(list(missed))
             return claimed
 
         return await self._errand(claim)
@@ -180,8 +166,8 @@ class Lane:
 
         async def release() -> None:
             ids = [claim.claim_id for claim in claims]
-            await self._connection.execute(_RELEASE, shards, ids)
-            await self._connection.fetch(_UNLOCK, shards)
+            await self._prepared[sql.RELEASE].fetch(shards, ids)
+            await self._prepared[sql.UNLOCK].fetch(shards)
 
         await self._errand(release)
 
@@ -197,7 +183,7 @@ class Lane:
         """(shard, object, seconds left) of what is due within ``ahead`` seconds."""
 
         async def read() -> list[tuple[int, UUID, float]]:
-            rows = await self._connection.fetch(_UPCOMING, shards, ahead, limit)
+            rows = await self._prepared[sql.UPCOMING].fetch(shards, ahead, limit)
             return [(row[0], row[1], row[2]) for row in rows]
 
         return await self._errand(read)
@@ -208,7 +194,7 @@ class Lane:
         """(object, alarm, seconds left); with none left its attempt is recorded."""
 
         async def begin() -> list[tuple[UUID, Alarm, float]]:
-            rows = await self._connection.fetch(_BEGIN, shards, objects)
+            rows = await self._prepared[sql.BEGIN].fetch(shards, objects)
             return [(row[0], Alarm(row[1], row[2]), row[3]) for row in rows]
 
         return await self._errand(begin)
@@ -241,7 +227,7 @@ class Lane:
 
     async def _heartbeat(self) -> None:
         sent = self._clock()
-        await self._within_lease(self._connection.fetchval("SELECT 1"))
+        await self._within_lease(self._prepared[sql.BEAT].fetchval())
         self._heard(sent)
 
     async def _within_lease(self, statement: Awaitable[T]) -> T:
@@ -380,5 +366,12 @@ class Lane:
         self._acknowledged = float("-inf")
         log.warning("lane lost: %s", error, extra={"lane": self._name})
         self._refuse_errands()
+        # Its locks must be free at once for whoever claims next.
+        self._hang_up()
         self._wake()
         self._on_lost(error)
+
+    def _hang_up(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.remove_termination_listener(self._terminated)
+            self._connection.terminate()

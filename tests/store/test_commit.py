@@ -129,6 +129,6 @@ def test_rows_are_columns_in_the_order_of_the_functions() -> None:
     writes = write_set({("user", "a"): None, ("user", "b"): "1", ("s", "c"): b"x"})
     writes.create = ObjectRow(9, None)
     columns = rows_of([(OBJECT, claim, writes)])
-    assert [len(column) for column in columns] == [0, 0, *[1] * 8, *[2] * 6]
+    assert [len(column) for column in columns] == [0, 0, *[1] * 8, *[2] * 6, *[0] * 4]
     assert columns[5] == [None]
-    assert columns[12:] == ([("user"), "s"], ["b", "c"], ["1", None], [None, b"x"])
+    assert columns[12:16] == ([("user"), "s"], ["b", "c"], ["1", None], [None, b"x"])

@@ -10,7 +10,7 @@ import pytest
 
 from durable.domain.errors import CommitFailed, CommitUnknown, DataRefused, Unavailable
 from durable.domain.writes import Claim
-from durable.store.commit import COMMIT_PUTS
+from durable.store.commit import COMMIT_ON_LANE
 from durable.store.lane import MAX_BYTES
 from tests.store.lanes import OWNER, Source, opened, session, terminate, until
 
@@ -120,7 +120,7 @@ async def test_a_row_that_somebody_locked_fails_its_object_alone(
 async def test_a_deadlock_is_no_verdict_on_the_data(database_url: str) -> None:
     async with opened(database_url) as place:
         (claim,) = await place.claim(1)
-        commit = place.lane._prepared[COMMIT_PUTS]
+        commit = place.lane._prepared[COMMIT_ON_LANE]
 
         class Deadlocked:
             calls = 0
@@ -131,7 +131,7 @@ async def test_a_deadlock_is_no_verdict_on_the_data(database_url: str) -> None:
                     raise asyncpg.DeadlockDetectedError("deadlock detected")
                 await commit.fetchval(*params)
 
-        place.lane._prepared[COMMIT_PUTS] = Deadlocked()
+        place.lane._prepared[COMMIT_ON_LANE] = Deadlocked()
         sources = [Source(claim, {A: "1"}) for _ in range(4)]
         for source in sources:
             place.lane.mark_dirty(source)
@@ -301,7 +301,7 @@ async def test_a_lane_lost_while_it_looks_for_the_bad_value_fails_all_the_rest(
                     raise asyncpg.DataError("a bad value")
                 raise asyncpg.ConnectionDoesNotExistError("connection lost")
 
-        place.lane._prepared[COMMIT_PUTS] = Breaks()
+        place.lane._prepared[COMMIT_ON_LANE] = Breaks()
         sources = [Source(claim, {A: "1"}) for _ in range(4)]
         for source in sources:
             place.lane.mark_dirty(source)

@@ -1,0 +1,33 @@
+"""All that is ever sent on a lane."""
+
+from __future__ import annotations
+
+from durable.store.commit import COMMIT_ON_LANE, COMMIT_PUTS
+
+LOCK = "SELECT id FROM unnest($1::int[]) id WHERE pg_try_advisory_lock(17489, id)"
+UNLOCK = "SELECT count(*) FROM unnest($1::int[]) id WHERE pg_advisory_unlock(17489, id)"
+CLAIM = "SELECT id, epoch, claim_id, released FROM durable.claim($1::int[], $2::uuid)"
+UPCOMING = "SELECT shard, object, wait FROM durable.upcoming_alarms($1::int[], $2, $3)"
+BEGIN = (
+    "SELECT object, due, failures, wait "
+    "FROM durable.begin_alarms($1::int[], $2::uuid[])"
+)
+RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
+BEAT = "SELECT 1"
+
+# Prepared when the lane opens. The driver prepares others on
+# the way, with a Flush: a worker that is stopped between that and the Sync has a session
+# that no server-side timer ends, and would keep its locks for ever (seen with SIGSTOP).
+STATEMENTS = (
+    COMMIT_ON_LANE,
+    COMMIT_PUTS,
+    LOCK,
+    UNLOCK,
+    CLAIM,
+    UPCOMING,
+    BEGIN,
+    RELEASE,
+    BEAT,
+)
+
+_Errand = Callable[[], Awaitable[Any]]
