@@ -42,6 +42,7 @@ T = TypeVar("T")
 MAX_ROWS = 256
 MAX_BYTES = 1 << 20
 
+_Errand = Callable[[], Awaitable[Any]]
 _Batch = list[tuple["Committable", "WriteSet"]]
 
 

@@ -15,9 +15,9 @@ BEGIN = (
 RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
 BEAT = "SELECT 1"
 
-# Prepared when the lane opens. The driver prepares others on
-# the way, with a Flush: a worker that is stopped between that and the Sync has a session
-# that no server-side timer ends, and would keep its locks for ever (seen with SIGSTOP).
+# Prepared when the lane opens. The driver prepares others on the way, with a Flush: a
+# worker that is stopped between that and the Sync has a session that no server-side
+# timer ends, and would keep its locks for ever (seen with SIGSTOP).
 STATEMENTS = (
     COMMIT_ON_LANE,
     COMMIT_PUTS,
@@ -29,5 +29,3 @@ STATEMENTS = (
     RELEASE,
     BEAT,
 )
-
-_Errand = Callable[[], Awaitable[Any]]
