@@ -178,12 +178,7 @@ async def test_a_shard_that_is_locked_is_not_taken_and_its_owner_is_named(
             database_url, database, 5, lease=5, freshness=0.05
         ) as claim:
             assert claim.epoch == 2
-            assert (
-                await connection.fetchval("SELECT pg_try_advisory_lock(17489, 5)")
-                is False
-            )
-        assert (
-            await connection.fetchval("SELECT pg_try_advisory_lock(17489, 5)") is True
-        )
+            assert not await connection.fetchval(lock)
+        assert await connection.fetchval(lock)
         released = "SELECT owner FROM durable.shard WHERE id = 5"
         assert await connection.fetchval(released) is None
