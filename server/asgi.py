@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import BodyTooLarge, DurableObjectId, Frame, Overloaded, Request, Response
 from durable.domain.errors import DurableError
 from server.backlog import NO_STATUS, Backlog
+from server.http import host_of
 from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def request_of(scope: Scope, receive: Receive, max_body: int) -> Request:
     raw = scope.get("raw_path") or scope["path"].encode()
     path = raw.partition(b"?")[0].decode("latin-1")
     query = scope["query_string"].decode("latin-1")
-    url = f"{scheme}://{headers.get('Host', 'localhost')}{path}"
+    url = f"{scheme}://{host_of(headers)}{path}"
     if query:
         url += f"?{query}"
     if scope["type"] == "websocket":

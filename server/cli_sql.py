@@ -103,7 +103,10 @@ def _sql(options: argparse.Namespace) -> int:
             rows = [dict(zip(read.columns, row, strict=True)) for row in read.rows]
             print_json({"rows": rows, "more": read.more})
             return
-        print_table(read.columns, read.rows)
+        if read.rows:
+            print_table(read.columns, read.rows)
+        else:
+            print("no rows")
         if read.more:
             print(f"there are more than {options.limit} rows: --limit")
 
@@ -122,7 +125,7 @@ async def _write_sql(options: argparse.Namespace, found: Found) -> None:
     if options.json:
         print_json({"rows": result.rows, "rows_written": result.rows_written})
         return
-    if result.columns:
+    if result.rows:
         rows = [list(row.values()) for row in result.rows]
         print_table(list(dict.fromkeys(result.columns)), rows)
     print(f"committed, {result.rows_written} rows written")

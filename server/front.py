@@ -124,7 +124,8 @@ class FrontEnd:
     async def _upgrade(
         self, incoming: web.BaseRequest, fetch: Fetch
     ) -> web.StreamResponse | None:
-        if not web.WebSocketResponse().can_prepare(incoming):
+        can = incoming.method == "GET" and web.WebSocketResponse().can_prepare(incoming)
+        if not can:
             return web.Response(text="Malformed WebSocket handshake", status=400)
         if self._draining or len(self._sockets) >= self._settings.max_sockets:
             return web.Response(
@@ -133,6 +134,9 @@ class FrontEnd:
         socket = ClientSocket(self._settings.socket_buffer_bytes, self._outbox)
         make = partial(request_of, incoming, self._settings.max_body_bytes)
         response = await self._ask(make, fetch, socket)
+        if response is not None and response.status == 101 and not socket.was_accepted:
+            log.error("101 without an accepted socket", extra={"path": incoming.path})
+            response = Response("Internal Server Error", status=500)
         if response is None or response.status != 101:
             socket.discard(self._events)
             return None if response is None else await respond(incoming, response)

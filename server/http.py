@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BODILESS = (204, 304)
+_HOST = re.compile(r"[\w.:\[\]%~-]+")
 
 
 class _StreamFailed(Exception):
@@ -33,7 +35,7 @@ def request_of(incoming: web.BaseRequest, max_body: int) -> Request:
     """
     path = incoming.raw_path
     if path.startswith("/"):
-        host = incoming.headers.get("Host", "localhost")
+        host = host_of(incoming.headers)
         url = f"{incoming.scheme}://{host}{path}"
     else:
         # The absolute form, as proxies are asked.
@@ -49,6 +51,12 @@ def request_of(incoming: web.BaseRequest, max_body: int) -> Request:
         headers=incoming.headers,
         body=_limited(incoming.content, max_body),
     )
+
+
+def host_of(headers: Mapping[str, str]) -> str:
+    """The Host header, if it is one: with a slash in it, it would choose the route."""
+    host = headers.get("Host", "")
+    return host if _HOST.fullmatch(host) else "localhost"
 
 
 async def _limited(content: StreamReader, limit: int) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import signal
 import socket
@@ -39,22 +40,30 @@ async def run_node(settings: Settings, module: UserModule) -> None:
             signal.SIGUSR1, _print_counts, runtime
         )
         if module.kind == "asgi":
-            await _serve_asgi(runtime, module.app, listening, stop)
+            await _serve_asgi(runtime, module.app, listening, stop, settings)
         else:
-            await _serve(runtime, module, listening, stop)
+            await _serve(runtime, module, listening, stop, settings)
 
 
 async def _serve(
-    runtime: Runtime, module: UserModule, listening: socket.socket, stop: asyncio.Event
+    runtime: Runtime,
+    module: UserModule,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    settings: Settings,
 ) -> None:
     runner: web.BaseRunner
+    # What runs when we are asked to stop may take so long to end.
+    limit = settings.drain_seconds
     if module.kind == "aiohttp":
         from server.embed import mount_aiohttp
 
         mount_aiohttp(runtime, module.app)
-        runner = web.AppRunner(module.app, access_log=None)
+        runner = web.AppRunner(module.app, access_log=None, shutdown_timeout=limit)
     else:
-        runner = web.ServerRunner(web.Server(runtime.front.handle, access_log=None))
+        runner = web.ServerRunner(
+            web.Server(runtime.front.handle, access_log=None), shutdown_timeout=limit
+        )
     await runner.setup()
     try:
         await web.SockSite(runner, listening, backlog=BACKLOG).start()
@@ -66,7 +75,11 @@ async def _serve(
 
 
 async def _serve_asgi(
-    runtime: Runtime, app: Any, listening: socket.socket, stop: asyncio.Event
+    runtime: Runtime,
+    app: Any,
+    listening: socket.socket,
+    stop: asyncio.Event,
+    settings: Settings,
 ) -> None:
     """Let uvicorn, which knows ASGI, hold the sockets."""
     try:
@@ -79,7 +92,11 @@ async def _serve_asgi(
 
     listening.listen(BACKLOG)
     config = uvicorn.Config(
-        mount_asgi(runtime, app), log_config=None, access_log=False, ws="websockets"
+        mount_asgi(runtime, app),
+        log_config=None,
+        access_log=False,
+        ws="websockets",
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
     )
     server = _quiet_server(uvicorn, config, listening)
     serving = asyncio.ensure_future(server.serve([listening]))

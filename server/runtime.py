@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from durable import DurableObject, Env
+from durable import DurableObject, Env, Unavailable
 from durable.routing.router import Router
 from durable.store import registry
 from durable.store.agent_sql import AgentSql
-from durable.store.classes import Announcement, make
+from durable.store.classes import Announcement, make, stale
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Worker, WorkerSettings
@@ -20,6 +21,8 @@ from server.config_bindings import bindings_of, namespace_of
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
+
+log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
 PING_SECONDS = 30.0
@@ -104,6 +107,11 @@ class Runtime:
         self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
         timer.every(PING_SECONDS, self.front.ping_all)
 
+        async def warn_if_stale() -> None:
+            await self._warn_if_stale(database)
+
+        timer.every(settings.lease_seconds, warn_if_stale)
+
     async def _admit(
         self, database: Database, worker: WorkerSettings
     ) -> dict[tuple[str | None, str], int]:
@@ -121,6 +129,17 @@ class Runtime:
                 if app is not None:
                     tags[app, name] = (await make(connection, app, [name]))[name]
         return tags
+
+    async def _warn_if_stale(self, database: Database) -> None:
+        """Say why this worker gets no shards, which it only finds out by its row."""
+        try:
+            async with database.connection() as connection:
+                why = await stale(connection, self.worker.settings.worker_id)
+        except Unavailable as error:
+            log.warning("no look at the worker's row: %s", error)
+            return
+        if why is not None:
+            log.error("this worker serves nothing: restart it: %s", why)
 
     def _worker_settings(self, dsn: str) -> WorkerSettings:
         settings = self._settings

@@ -98,6 +98,11 @@ class ClientSocket:
         self._object_id: DurableObjectId | None = None
         self._record: SocketRecord | None = None
 
+    @property
+    def was_accepted(self) -> bool:
+        """Whether an object took it."""
+        return self._record is not None
+
     # --- from the object
 
     def accepted(self, object_id: DurableObjectId, record: SocketRecord) -> None:
@@ -142,6 +147,7 @@ class ClientSocket:
         if said is None or self._transport is None:
             return
         if self._transport.get_write_buffer_size() < HIGH_WATER:
+            # All of it, however much: who kept up until now isn't slow.
             wires = [encode(frame) for frame in said]
             self._transport.write(wires[0] if len(wires) == 1 else b"".join(wires))
             return
@@ -179,10 +185,15 @@ class ClientSocket:
     def _too_slow(self) -> None:
         log.info("a client reads too slowly: closed")
         self._closed = True
+        farewell = closing(TRY_LATER, "Reading too slowly")
+        if self._transport is None:
+            # Said too much before the upgrade is answered: then this is all it hears.
+            self._backlog = Backlog(self._limit)
+            self._backlog.push(farewell)
+            return
         self._backlog = None
-        if self._transport is not None:
-            self._transport.write(encode(closing(TRY_LATER, "Reading too slowly")))
-            self._hang_up_later(self._transport)
+        self._transport.write(encode(farewell))
+        self._hang_up_later(self._transport)
 
     def _hang_up_later(self, transport: asyncio.Transport) -> None:
         asyncio.get_running_loop().call_later(CLOSE_SECONDS, transport.abort)

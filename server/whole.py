@@ -74,6 +74,9 @@ class WholeResponse(web.StreamResponse):
         wire = self._head(request)
         has_body = request.method != "HEAD" and self.status not in (204, 304)
         transport.write(wire + self._whole if has_body else wire)
+        if transport.get_write_buffer_size() > MAX_BYTES:
+            # A client that asks on and on without reading waits for itself.
+            await request.writer.drain()
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:

@@ -60,6 +60,7 @@ _STALE = """
 UPDATE durable.worker SET stale = $2
 WHERE stale IS NULL AND (serves IS NULL OR $1 = ANY (serves))
 """
+_WHY_STALE = "SELECT stale FROM durable.worker WHERE id = $1"
 _ANNOUNCE = """
 INSERT INTO durable.worker (id, address, version, serves) VALUES ($1, $2, $3, $4)
 """
@@ -195,6 +196,12 @@ async def retire(connection: Any, tag: int, why: str) -> None:
     For those that are suspended: who is dead doesn't mind, who lives was refused.
     """
     await connection.execute(_STALE, tag, why)
+
+
+async def stale(connection: Any, worker: UUID) -> str | None:
+    """Why a worker may claim no shards any more, if so."""
+    why: str | None = await connection.fetchval(_WHY_STALE, worker)
+    return why
 
 
 async def announce(

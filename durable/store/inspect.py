@@ -14,8 +14,9 @@ from uuid import UUID
 
 from psycopg import AsyncConnection, errors
 
-from durable.store.sql_errors import sql_error
-from durable.store.sql_guard import SqlGuard
+from durable.domain.errors import SqlError
+from durable.store.sql_errors import error_of, sent_position, sql_error
+from durable.store.sql_guard import GuardedStatement, SqlGuard
 from durable.store.sql_login import AgentSqlSettings, prepare_login
 from durable.store.sql_values import RESULT_ADAPTERS
 
@@ -215,7 +216,7 @@ async def read_sql(
     guarded = SqlGuard(login.server_names).check(query)
     if guarded.parameters:
         raise sql_error("no placeholders here: write the values", query)
-    first, last = guarded.statements[:-1], guarded.statements[-1]
+    current = guarded.statements[0]
     path = f"{found.sql_schema or f'agent_{found.id.hex}'}, pg_temp"
     connection = await AsyncConnection.connect(
         login.conninfo, autocommit=True, context=RESULT_ADAPTERS
@@ -228,9 +229,10 @@ async def read_sql(
                 "set_config('role', %s, true)",
                 (path, login.role_prefix + found.id.hex),
             )
-            for statement in first:
-                await connection.execute(statement.text.encode())
-            return await _some_rows(connection, last.text.encode(), limit)
+            for current in guarded.statements[:-1]:
+                await connection.execute(current.text.encode())
+            current = guarded.statements[-1]
+            return await _some_rows(connection, current.text.encode(), limit)
         except errors.ReadOnlySqlTransaction as error:
             raise sql_error(
                 "the statement writes, and this is a read-only transaction",
@@ -239,8 +241,15 @@ async def read_sql(
                 sqlstate=error.sqlstate,
             ) from error
         except errors.Error as error:
-            message = error.diag.message_primary or str(error)
-            raise sql_error(message, query, sqlstate=error.sqlstate) from error
+            raise _refused(error, query, current) from error
+
+
+def _refused(error: errors.Error, query: str, statement: GuardedStatement) -> SqlError:
+    if error.pgresult is None:
+        return sql_error(str(error), query)
+    sent = sent_position(error.pgresult)
+    position = None if sent is None else statement.position(sent)
+    return error_of(error.pgresult, query, position)
 
 
 async def _some_rows(

@@ -14,9 +14,11 @@ ON CONFLICT (id) DO UPDATE SET address = $2, version = $3, draining = false
 """
 _BEAT = "UPDATE durable.worker SET beat = clock_timestamp() WHERE id = $1"
 _LEAVE = "DELETE FROM durable.worker WHERE id = $1"
-# A worker that has been silent for so long is gone; its row is only for show.
+# A worker that has been silent for so long is gone; its row is only for show. But one
+# that may claim no more might just sleep: the row is what holds it back.
 _FORGET = """
-DELETE FROM durable.worker WHERE beat < clock_timestamp() - interval '1 hour'
+DELETE FROM durable.worker WHERE beat < clock_timestamp()
+    - CASE WHEN stale IS NULL THEN interval '1 hour' ELSE interval '30 days' END
 """
 _OWNER = """
 SELECT w.address FROM durable.shard s JOIN durable.worker w ON w.id = s.owner

@@ -29,24 +29,21 @@ CREATE INDEX object_of_class
 CREATE INDEX object_with_schema ON durable.object (tag) WHERE sql_schema IS NOT NULL;
 
 -- A worker that was suspended while its class was renamed or deleted must not wake up
--- and serve on. Whichever way shards are claimed, this sees it.
-CREATE FUNCTION durable.refuse_stale_owner() RETURNS trigger
+-- and serve on: whichever way it claims shards, it gets none. (Skipped, not refused by
+-- an error: so it gives the locks back at once, and the others can have them.)
+CREATE FUNCTION durable.skip_stale_owner() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, durable AS $$
-DECLARE
-    v_why text;
 BEGIN
-    SELECT w.stale INTO v_why FROM durable.worker w
-    WHERE w.stale IS NOT NULL
-      AND EXISTS (SELECT FROM claimed c WHERE c.owner = w.id)
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'restart this worker: %', v_why USING ERRCODE = 'DF003';
+    IF EXISTS (
+        SELECT FROM durable.worker w WHERE w.id = NEW.owner AND w.stale IS NOT NULL
+    ) THEN
+        RETURN NULL;
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 END $$;
-CREATE TRIGGER refuse_stale_owner AFTER UPDATE ON durable.shard
-REFERENCING NEW TABLE AS claimed
-FOR EACH STATEMENT EXECUTE FUNCTION durable.refuse_stale_owner();
+CREATE TRIGGER skip_stale_owner BEFORE UPDATE OF owner ON durable.shard
+FOR EACH ROW WHEN (NEW.owner IS NOT NULL)
+EXECUTE FUNCTION durable.skip_stale_owner();
 
 -- An object's id begins with its namespace's tag: a class is a range in each shard.
 CREATE FUNCTION durable.first_id(p_tag bigint) RETURNS uuid

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,13 @@ def shop(project_dir: Path, database_url: str) -> Shop:
         *("[1,1]", "[1,1]", '{"kept":true}')
     ]
     return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def left(shop: Shop) -> list[int]:
@@ -252,13 +260,6 @@ def test_dev_renames_although_another_dev_node_still_runs(shop: Shop) -> None:
 
 def test_a_worker_that_slept_through_a_rename_never_serves_again(shop: Shop) -> None:
     held = "SELECT coalesce(sum(held), 0)::int FROM durable.worker_status"
-
-    def until(statement: str, wanted: int) -> None:
-        deadline = time.monotonic() + 20
-        while shop.query(statement) != [(wanted,)]:
-            assert time.monotonic() < deadline, statement
-            time.sleep(0.05)
-
     settings = {**shop.settings, "DURABLE_LEASE_SECONDS": "2"}
     log = shop.directory / "log"
     with log.open("w") as stderr:
@@ -274,15 +275,15 @@ def test_a_worker_that_slept_through_a_rename_never_serves_again(shop: Shop) -> 
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("Ready on ").strip()
         os.kill(process.pid, signal.SIGSTOP)
-        until(held, 0)  # Postgres has ended its lane
+        wait_until(lambda: shop.query(held) == [(0,)])  # Postgres has ended its lane
         shop.query("UPDATE durable.worker SET beat = beat - interval '1 minute'")
         shop.does("classes", "rename", "Counter", "Meter")
         os.kill(process.pid, signal.SIGCONT)
         with pytest.raises(urllib.error.HTTPError, match="503"):
             get(f"{url}/agents/counter/a")
-        assert "Counter is called Meter since it started" in log.read_text()
         shop.code("Meter")
         assert shop.visit("meter/a") == ["[2,2]"]  # beside it
+        wait_until(lambda: "Counter is called Meter since" in log.read_text())
     finally:
         process.kill()
         process.communicate()
