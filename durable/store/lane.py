@@ -24,7 +24,7 @@ from durable.domain.errors import (
     Unavailable,
 )
 from durable.store.commit import COMMIT_ON_LANE, Entry, on_lane
-from durable.store.database import STALE, commit_error, session_settings
+from durable.store.database import DRIVER_ERRORS, STALE, commit_error, session_settings
 from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
@@ -103,12 +103,7 @@ class Lane:
                 },
             )
             self._commit = await self._connection.prepare(COMMIT_ON_LANE)
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             if self._connection is not None:
                 self._connection.terminate()
             raise Unavailable(f"Postgres can't be reached: {error}") from error
@@ -253,7 +248,7 @@ class Lane:
                 self._fail(batch, refused)
                 raise refused from error
             await self._refused(batch, refused)
-        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             unknown = commit_error(error)
             self._fail(batch, unknown)
             raise unknown from error
@@ -337,6 +332,9 @@ class Lane:
     def _lose(self, error: Exception) -> None:
         if self.lost is not None:
             return
+        if not isinstance(error, DurableError):
+            # Callers of objects hear of it: in our words, and to try again.
+            error = Unavailable(f"the lane failed: {error}")
         self.lost = error
         self._acknowledged = float("-inf")
         log.warning("lane lost: %s", error, extra={"lane": self._name})
