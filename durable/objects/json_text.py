@@ -24,7 +24,7 @@ def dumps(value: Any, what: str = "value") -> bytes:
     try:
         raw = orjson.dumps(value, default=_convert)
     except orjson.JSONEncodeError as error:
-        raise _refusal(value, what) or ValueRefused(f"{what}: {error}") from error
+        raise _first_unsuitable(value, what, error) from error
     if b"null" in raw:
         _refuse_bad(value, what, nul_allowed=True)
     return raw
@@ -48,6 +48,30 @@ def dumps_strict(value: Any, what: str = "value") -> bytes:
 def loads(raw: str | bytes) -> Any:
     """Decode."""
     return orjson.loads(raw)
+
+
+def _first_unsuitable(value: Any, what: str, error: Exception) -> ValueRefused:
+    found = _refusal(value, what, nul_allowed=True, lenient=True)
+    if found is not None:
+        return found
+    at = _find_unknown(value, what)
+    return ValueRefused(f"{what}: {error}" if at is None else f"{at}, not JSON")
+
+
+def _find_unknown(value: Any, path: str) -> str | None:
+    """The first thing that alone can't be encoded; containers are looked into."""
+    if isinstance(value, dict):
+        items = [(f"{path}.{key}", item) for key, item in value.items()]
+    elif isinstance(value, (list, tuple)):
+        items = [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+    else:
+        try:
+            orjson.dumps(value, default=_convert)
+        except orjson.JSONEncodeError:
+            return f"{path} is a {type(value).__name__}"
+        return None
+    found = (_find_unknown(item, at) for at, item in items)
+    return next((one for one in found if one), None)
 
 
 def _convert(value: Any) -> Any:

@@ -22,7 +22,12 @@ from durable.store.commit import COMMIT_OFF_LANE, off_lane
 STALE = "DF001"
 # Classes of SQLSTATE that say: this data, not this moment, is the problem.
 _DATA_CLASSES = ("22", "23", "54")
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError)
+# InternalClientError: a statement on a connection that is just being ended.
+DRIVER_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
@@ -78,7 +83,7 @@ class Database:
                 connection_class=_Connection,
                 server_settings=session_settings(self._limit, self._name),
             )
-        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             raise Unavailable(f"Postgres can't be reached: {error}") from error
         return self
 
@@ -105,7 +110,7 @@ class Database:
         try:
             async with self._pool.acquire(timeout=self._limit) as connection:
                 yield connection
-        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             raise Unavailable(f"Postgres did not answer: {error}") from error
 
     async def commit(self, object_id: Any, claim: Claim, writes: WriteSet) -> None:
@@ -120,7 +125,7 @@ class Database:
                 await connection.execute(
                     COMMIT_OFF_LANE, *off_lane(object_id, claim, writes)
                 )
-        except (*_DRIVER_ERRORS, OSError, TimeoutError) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             raise commit_error(error) from error
         except (ValueError, TypeError) as error:
             # The driver couldn't encode a value: nothing was sent.

@@ -26,7 +26,7 @@ from durable.domain.errors import (
 )
 from durable.store import lane_statements as sql
 from durable.store.commit import Entry, lane_commit
-from durable.store.database import STALE, commit_error, session_settings
+from durable.store.database import DRIVER_ERRORS, STALE, commit_error, session_settings
 from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
@@ -102,12 +102,7 @@ class Lane:
             for statement in sql.STATEMENTS:
                 prepared = await self._connection.prepare(statement)
                 self._prepared[statement] = prepared
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            OSError,
-            TimeoutError,
-        ) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             if self._connection is not None:
                 self._connection.terminate()
             raise Unavailable(f"Postgres can't be reached: {error}") from error
@@ -279,7 +274,7 @@ class Lane:
                 self._fail(batch, refused)
                 raise refused from error
             await self._refused(batch, refused)
-        except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             unknown = commit_error(error)
             self._fail(batch, unknown)
             raise unknown from error
@@ -363,6 +358,9 @@ class Lane:
     def _lose(self, error: Exception) -> None:
         if self.lost is not None:
             return
+        if not isinstance(error, DurableError):
+            # Callers of objects hear of it: in our words, and to try again.
+            error = Unavailable(f"the lane failed: {error}")
         self.lost = error
         self._acknowledged = float("-inf")
         log.warning("lane lost: %s", error, extra={"lane": self._name})

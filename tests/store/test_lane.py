@@ -286,6 +286,36 @@ async def test_a_claim_that_waits_behind_a_commit_is_answered_when_the_lane_ends
                     await source.result
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InternalClientError("cannot switch to state 12"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.AdminShutdownError("terminating connection"),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_ends_the_connection_its_objects_hear_of_an_unknown_commit(
+    database_url: str, error: Exception
+) -> None:
+    async with opened(database_url) as place:
+        (claim,) = await place.claim(1)
+
+        class Breaks:
+            async def fetchval(self, *params: Any) -> None:
+                raise error
+
+        place.lane._prepared[COMMIT_ON_LANE] = Breaks()
+        source = Source(claim, {A: "1"})
+        place.lane.mark_dirty(source)
+        with pytest.raises(CommitUnknown):
+            await source.result
+        await asyncio.sleep(0)
+        assert [type(lost) for lost in place.lost] == [CommitUnknown]
+
+
 async def test_a_lane_lost_while_it_looks_for_the_bad_value_fails_all_the_rest(
     database_url: str,
 ) -> None:

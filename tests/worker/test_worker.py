@@ -1,0 +1,151 @@
+"""A worker on a real Postgres: claims, group commit, a lane that is lost, a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from durable import DurableError, Unavailable
+from durable.domain.errors import DataRefused
+from tests.store.lanes import session, terminate
+from tests.support.postgres import SHARDS
+from tests.worker.workers import gather, worker
+
+
+async def test_a_hundred_increments_of_one_object_at_once_are_a_hundred(
+    database_url: str,
+) -> None:
+    async with worker(database_url) as place:
+        await place.stub("a").increment()
+        place.worker.dispatcher.evict_idle(0)
+        results = await asyncio.gather(
+            *(place.stub("a").increment() for _ in range(100))
+        )
+        assert sorted(results) == list(range(2, 102))
+    async with worker(database_url) as place:
+        assert await place.stub("a").read() == 101
+
+
+async def test_many_objects_share_commits_and_reads(database_url: str) -> None:
+    async with worker(database_url) as place:
+        names = [f"n{number}" for number in range(200)]
+        results = await asyncio.gather(
+            *(place.stub(name).increment() for name in names)
+        )
+        assert results == [1] * 200
+        assert place.worker.shards.lane.commits < 20
+
+
+async def test_one_objects_bad_value_resets_it_alone(database_url: str) -> None:
+    async with worker(database_url) as place:
+        neighbours = [place.stub(f"n{number}") for number in range(30)]
+        await asyncio.gather(*(n.increment() for n in neighbours))
+        bad = place.stub("bad")
+        await bad.increment()
+        results = await gather(
+            *(n.increment() for n in neighbours[:15]),
+            bad.keep_badly(),
+            *(n.increment() for n in neighbours[15:]),
+        )
+        error = results.pop(15)
+        assert isinstance(error, DataRefused)
+        assert results == [2] * 30
+        assert await bad.read() == 1, "it was read anew"
+
+
+async def test_a_large_value_is_stored_and_read_back(database_url: str) -> None:
+    async with worker(database_url) as place:
+        large = "é" * 2_000_000
+        await place.stub("a").keep("count", large)
+        place.worker.dispatcher.evict_idle(0)
+        assert await place.stub("a").read() == large
+
+
+async def test_a_lost_lane_loses_nothing_that_was_acknowledged(
+    database_url: str,
+) -> None:
+    """Kill the session again and again under load: counts hold, and work goes on."""
+    async with worker(database_url, lease=2.0) as place:
+        acknowledged = dict.fromkeys((f"n{number}" for number in range(8)), 0)
+        unknown = dict.fromkeys(acknowledged, 0)
+        going = True
+
+        async def load(name: str) -> None:
+            while going:
+                try:
+                    await place.stub(name).increment()
+                except DurableError as error:
+                    if not error.retryable:
+                        raise
+                    unknown[name] += 1
+                else:
+                    acknowledged[name] += 1
+
+        loads = [asyncio.create_task(load(name)) for name in acknowledged]
+        for _ in range(3):
+            total = sum(acknowledged.values())
+            async with asyncio.timeout(15):
+                while sum(acknowledged.values()) < total + 50:
+                    for running in loads:
+                        assert not running.done(), running.exception()
+                    await asyncio.wait(loads, timeout=0.01)
+            await terminate(database_url, place.lane_name)
+        going = False
+        await asyncio.gather(*loads)
+        assert sum(unknown.values())
+        for name, count in acknowledged.items():
+            stored = await place.stub(name).read()
+            assert count <= stored <= count + unknown[name]
+
+
+async def test_shards_that_were_released_are_served_at_once(database_url: str) -> None:
+    async with worker(database_url, freshness=5.0) as place:
+        assert place.worker.shards.owned == SHARDS
+    begun = time.monotonic()
+    async with worker(database_url, freshness=5.0) as place:
+        assert await place.stub("a").increment() == 1
+    assert time.monotonic() - begun < 4
+
+
+async def test_shards_that_were_not_released_are_served_after_w(
+    database_url: str,
+) -> None:
+    """The former owner may still believe itself fresh, and answer reads."""
+    async with worker(database_url) as place:
+        await place.stub("a").increment()
+    async with session(database_url) as admin:
+        await admin.execute(
+            "UPDATE durable.shard SET owner = gen_random_uuid() WHERE id = 1"
+        )
+    begun = time.monotonic()
+    async with worker(database_url, freshness=1.5) as place:
+        assert place.worker.shards.owned == SHARDS
+        assert time.monotonic() - begun >= 1.5
+
+
+async def test_what_another_worker_owns_is_unavailable_until_it_lets_go(
+    database_url: str,
+) -> None:
+    async with worker(database_url) as first:
+        await first.stub("a").increment()
+        async with worker(database_url, lease=2.0) as second:
+            with pytest.raises(Unavailable, match="owned by the worker at"):
+                await second.stub("a").increment()
+            await first.worker._drain()
+            await first.worker.shards.close()
+            # It tries for every second; a call waits for it.
+            assert await second.stub("a").increment() == 2
+
+
+async def test_a_drained_worker_takes_no_more_and_has_released_all(
+    database_url: str,
+) -> None:
+    async with worker(database_url) as place:
+        await place.stub("a").increment()
+    with pytest.raises(Unavailable):
+        await place.stub("b").increment()
+    async with session(database_url) as admin:
+        owned = "SELECT count(*) FROM durable.shard WHERE owner IS NOT NULL"
+        assert await admin.fetchval(owned) == 0

@@ -1,0 +1,116 @@
+"""Workers on a real Postgres, without a server around them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from durable import DurableObject, Env
+from durable.objects.namespace import DurableObjectNamespace
+from durable.routing.router import Router
+from durable.store import registry
+from durable.store.database import Database
+from durable.worker.worker import Worker, WorkerSettings
+from tests.support.postgres import SHARDS
+
+TAG = 7
+
+
+class Timer:
+    """Periodic work that is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.work: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def every(
+        self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        self.work.append(work)
+
+
+class NoSql:
+    """These objects issue no SQL."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"SQL: {name}")
+
+
+class Opened:
+    def __init__(self, worker: Worker, things: Any) -> None:
+        self.worker = worker
+        self.things = things
+        self.lane_name = f"durable lane {worker.settings.worker_id.hex[:12]}"
+
+    def stub(self, name: str) -> Any:
+        return self.things.get_by_name(name)
+
+
+class Counter(DurableObject):
+    """Counts in storage, over whatever else happens."""
+
+    async def increment(self) -> int:
+        count = (await self.ctx.storage.get("count") or 0) + 1
+        self.ctx.storage.put("count", count)
+        return int(count)
+
+    async def read(self) -> Any:
+        return await self.ctx.storage.get("count") or 0
+
+    async def keep(self, key: str, value: Any) -> None:
+        await self.ctx.storage.put(key, value)
+
+    async def keep_badly(self) -> None:
+        # Past the codec, as a defect of an SDK could.
+        self.ctx.storage.put_raw("bad", "not json")
+
+
+@asynccontextmanager
+async def worker(
+    dsn: str,
+    cls: type[DurableObject] = Counter,
+    *,
+    freshness: float = 0.3,
+    lease: float = 5.0,
+    drain: float = 1.0,
+) -> AsyncIterator[Opened]:
+    async with Database(dsn, limit=lease, size=4, name="test reads") as database:
+        env = Env({})
+        made = Worker(
+            WorkerSettings(
+                worker_id=uuid4(),
+                address="127.0.0.1:0",
+                version="0",
+                dsn=dsn,
+                shards=SHARDS,
+                lease=lease,
+                freshness=freshness,
+                idle=10,
+                start_timeout=5,
+                drain=drain,
+                max_waiting=1000,
+            ),
+            database,
+            {TAG: cls},
+            env=env,
+            sql=NoSql(),
+            timer=Timer(),
+        )
+        router = Router(
+            made.dispatcher,
+            shards=SHARDS,
+            wait_for_claim=made.shards.wait_for,
+            owner_address=lambda shard: registry.owner_address(database, shard),
+            patience=lease,
+        )
+        things = DurableObjectNamespace(cls.__name__, cls, TAG, router)
+        env.namespaces[cls.__name__] = things
+        async with made:
+            yield Opened(made, things)
+
+
+async def gather(*work: Any) -> list[Any]:
+    """Results and errors of all."""
+    return list(await asyncio.gather(*work, return_exceptions=True))
