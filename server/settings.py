@@ -150,9 +150,6 @@ class Settings:
         _count(1, 65536),
         "Number of shards; fixed when the database is initialised.",
     )
-    lanes: int = _setting(
-        1, _count(1, 4), "Connections that hold shard locks and commit, per node."
-    )
     read_connections: int = _setting(
         4, _count(1, 64), "Connections for reads, at most, per node."
     )

@@ -280,7 +280,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     tmp_path: Path,
 ) -> None:
-    project = load(tmp_path, "[limits]\nlease_seconds = 20\nlanes = 2")
+    project = load(tmp_path, "[limits]\nlease_seconds = 20\nread_connections = 2")
 
     def read(*, dev: bool = False, **environ: str) -> Settings:
         return Settings.from_environment(environ, dev=dev, project=project)
@@ -288,7 +288,7 @@ def test_the_environment_goes_before_the_file_and_the_file_before_the_default(
     assert read().lease_seconds == 20
     assert read(dev=True).lease_seconds == 20
     assert read(DURABLE_LEASE_SECONDS="30").lease_seconds == 30
-    assert read(DURABLE_LEASE_SECONDS="30").lanes == 2
+    assert read(DURABLE_LEASE_SECONDS="30").read_connections == 2
     assert read().max_waiting == Settings().max_waiting
 
 
