@@ -51,6 +51,30 @@ def request_of(scope: Scope, receive: Receive, max_body: int) -> Request:
     return Request(scope["method"], url, headers=headers, body=body)
 
 
+class Incoming:
+    """The messages of one request: its body, and then whether the client has left."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._body_ended = asyncio.Event()
+        names = {name.lower() for name, _ in scope["headers"]}
+        if not names & {b"content-length", b"transfer-encoding"}:
+            self._body_ended.set()
+
+    async def __call__(self) -> Message:
+        """The next message, for whoever reads the body."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            self._body_ended.set()
+        return message
+
+    async def left(self) -> None:
+        """Return when the client has gone: servers drop what is sent then, silently."""
+        await self._body_ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
 async def _body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
     received, more = 0, True
     while more:
@@ -65,7 +89,7 @@ async def _body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
             yield piece
 
 
-async def respond(response: Response, send: Send) -> None:
+async def respond(response: Response, incoming: Incoming, send: Send) -> None:
     """Send our response; a streamed body goes as fast as the server takes it."""
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
@@ -80,9 +104,17 @@ async def respond(response: Response, send: Send) -> None:
         await send({"type": "http.response.body", "body": body})
         return
     await _start(response, headers, send)
-    async for piece in response.body:
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
+    leaving = asyncio.get_running_loop().create_task(incoming.left())
+    pieces: Any = response.body
+    try:
+        async for piece in pieces:
+            if leaving.done():
+                return
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        leaving.cancel()
+        await pieces.aclose()
 
 
 async def _start(

@@ -70,12 +70,15 @@ class FrontEnd:
         self, scope: Scope, receive: Receive, send: Send, fetch: Fetch
     ) -> bool:
         """Answer an ASGI request; False, untouched, if the function returned None."""
-        make = partial(asgi.request_of, scope, receive, self._settings.max_body_bytes)
+        limit = self._settings.max_body_bytes
         if scope["type"] == "http":
+            incoming = asgi.Incoming(scope, receive)
+            make = partial(asgi.request_of, scope, incoming, limit)
             response = await self._ask(make, fetch, None)
             if response is not None:
-                await asgi.respond(response, send)
+                await asgi.respond(response, incoming, send)
             return response is not None
+        make = partial(asgi.request_of, scope, receive, limit)
         socket = AsgiSocket(self._settings.socket_buffer_bytes)
         response = await self._ask(make, fetch, socket)
         if response is None or response.status != 101:
