@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 from durable.domain.errors import CommitFailed, ResetError
 from tests.objects.scripted import Place, turns
-from tests.objects.test_activation import Thing
+from tests.objects.thing import Thing
 
 KEYS = st.sampled_from(["a", "a\x01", "b", "bb", "c", "é", "\uffff", "\U0001f600"])
 VALUES = st.integers(0, 99)
