@@ -70,7 +70,10 @@ class Agent(DurableObject, Generic[Env, State]):
 
     # --- hooks
 
-    def on_start(self, props: Any = None) -> Any:
+    # With ``props`` or without, as the class likes: a checker accepts both.
+    on_start: Callable[..., Any]
+
+    def on_start(self, props: Any = None) -> Any:  # type: ignore[no-redef]
         """Runs once on each wake, before any event. It has 30 s."""
 
     def on_request(self, request: Request) -> Response | Awaitable[Response]:
