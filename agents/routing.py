@@ -52,10 +52,11 @@ async def route_agent_request(
 ) -> Response | None:
     """Send ``/{prefix}/{agent}/{name}[/…]`` to its agent; None for any other URL.
 
-    The agent segment is the kebab-case of the class name, the name is the raw segment,
-    not percent-decoded. Hooks (plain or async) may return a Response, which is the
-    answer, or a Request, which is sent instead. ``cors=True`` lets every origin in;
-    a mapping gives the headers. ``props`` reach ``on_start``.
+    The agent segment is the kebab-case of the binding's name (the class name, unless
+    durable.toml says otherwise); the name is the raw segment, not percent-decoded.
+    Hooks (plain or async) may return a Response, which is the answer, or a Request,
+    which is sent instead. ``cors=True`` lets every origin in; a mapping gives the
+    headers. ``props`` reach ``on_start``.
     """
     route = _match(request.path, prefix)
     if route is None:

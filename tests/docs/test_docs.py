@@ -11,6 +11,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from durable.domain import alarms
+from durable.objects import alarm_run
+from durable.store.tables import metadata
+from durable.worker import alarm_loop
 from server.settings import PREFIX, VAR_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +115,30 @@ def test_documented_defaults_are_those_of_the_code() -> None:
         first, _, second = rows[name].replace("`", "").partition(";")
         assert told(first) == default, name
         assert (told(second.split(" in ")[0]) if second else None) == dev, name
+
+
+def test_every_table_is_documented_and_no_other() -> None:
+    text = (ROOT / "docs" / "storage.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(durable\.\w+)` \|", text, re.MULTILINE)
+    assert sorted(rows) == sorted(metadata.tables)
+
+
+def test_documented_limits_of_alarms_are_those_of_the_code() -> None:
+    text = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
+    table = text.partition("## Alarms\n")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:3] for row in table.splitlines() if row.startswith("| ")]
+    limits = {what.strip(): limit.strip() for what, limit in rows}
+    ahead = alarm_loop.AHEAD_SECONDS
+    tries = limits["retries of a run that raises"]
+    assert tries.startswith(f"{alarms.MAX_RETRIES}, after {alarms.BASE_SECONDS:g} s")
+    assert limits["a run of `alarm`"] == f"{alarm_run.RUN_SECONDS / 60:g} minutes"
+    running = limits["alarms that run at a time, per node"]
+    assert running == str(alarm_loop.MAX_RUNNING)
+    assert limits["alarms begun by one statement"] == str(alarm_loop.MAX_BATCH)
+    reads = limits["how far ahead a node reads"]
+    assert reads == f"{ahead:g} s, every {ahead / 2:g} s"
+    window = limits["alarms in one read"]
+    assert window == f"{alarm_loop.MAX_WINDOW:,}, earliest first"
 
 
 def told(text: str) -> object:
