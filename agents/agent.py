@@ -18,7 +18,7 @@ from agents.typed import StateCodec, state_codec, state_type_of
 from durable import DurableObject, Frame, Request, Response, must_await
 
 if TYPE_CHECKING:
-    from durable import DurableObjectState, WebSocket
+    from durable import AlarmInfo, DurableObjectState, WebSocket
 
 log = logging.getLogger(__name__)
 
@@ -252,14 +252,22 @@ class Agent(DurableObject, Generic[Env, State]):
 
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Deliver another object's call."""
-        token = current.set(CurrentAgent(self, None, None))
+        return self._run_as_me(
+            lambda: super(Agent, self).call_method(method, args, kwargs)
+        )
+
+    def _run_as_me(self, work: Callable[[], Any]) -> Any:
+        me = CurrentAgent(self, None, None)
+        token = current.set(me)
         try:
-            result = super().call_method(method, args, kwargs)
+            result = work()
         finally:
             current.reset(token)
-        if must_await(result):
-            return awaited_as(CurrentAgent(self, None, None), result)
-        return result
+        return awaited_as(me, result) if must_await(result) else result
+
+    def fire_alarm(self, info: AlarmInfo) -> Any:
+        """Deliver the alarm."""
+        return self._run_as_me(lambda: self.alarm(info))
 
     # --- for the capabilities
 

@@ -275,7 +275,7 @@ class Activation:
 
     def alarm_now(self, info: AlarmInfo) -> Any:
         """Call the alarm hook; the caller has entered."""
-        return self._instance.alarm(info)
+        return self._instance.fire_alarm(info)
 
     def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Deliver a call of another object."""

@@ -47,6 +47,10 @@ class DurableObject:
             )
         return found(*args, **kwargs)
 
+    def fire_alarm(self, info: AlarmInfo) -> Any:
+        """Run ``alarm``; for SDKs that have something to set around it."""
+        return self.alarm(info)
+
     def websocket_message(self, websocket: WebSocket, message: str | bytes) -> Any:
         """A client sent a message on a socket that was accepted."""
 

@@ -14,7 +14,7 @@ import heapq
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -52,9 +52,14 @@ class AlarmTable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlarmSources:
-    """What the loop is given: the owned shards, their lane, and who runs an alarm."""
+    """What the loop is given.
+
+    The owned shards, whether an object's class is hosted here, the lane of the shards,
+    and who runs an alarm.
+    """
 
     owned: Callable[[], list[int]]
+    hosts: Callable[[UUID], bool]
     table: Callable[[], AlarmTable]
     run: Callable[[UUID, Alarm], Awaitable[None]]
 
@@ -88,10 +93,14 @@ class AlarmLoop:
             log.warning("alarms not read: %s", error)
             return
         for shard, object_id, wait in rows:
-            self._arm(shard, object_id, wait)
+            # What the infrastructure interrupted waits for its back-off; what another
+            # app's workers host is theirs.
+            if object_id not in self._faults and self._sources.hosts(object_id):
+                self._arm(shard, object_id, wait)
 
     def changed(self, shard: int, object_id: UUID, alarm: Alarm | None) -> None:
         """A commit has set or deleted an alarm."""
+        self._faults.pop(object_id, None)
         if alarm is None:
             self._armed.pop(object_id, None)
             return
@@ -153,7 +162,7 @@ class AlarmLoop:
         except Unavailable as error:
             # The poll of whoever owns the shards next finds them.
             log.warning("alarms not begun: %s", error)
-            self._running.difference_update(shard_of)
+            self._forget(shard_of)
             return
         for object_id, alarm, wait in begun:
             shard = shard_of.pop(object_id)
@@ -163,7 +172,12 @@ class AlarmLoop:
             else:
                 self._scope.start(self._run(shard, object_id, alarm))
         # What is left was deleted meanwhile.
-        self._running.difference_update(shard_of)
+        self._forget(shard_of)
+
+    def _forget(self, objects: Iterable[UUID]) -> None:
+        for object_id in objects:
+            self._running.discard(object_id)
+            self._faults.pop(object_id, None)
 
     async def _run(self, shard: int, object_id: UUID, alarm: Alarm) -> None:
         again: float | None = None
@@ -180,6 +194,7 @@ class AlarmLoop:
             self._running.discard(object_id)
         armed = self._armed.get(object_id)
         if again is not None:
+            # Later than the row says: the poll must not make it earlier.
             self._arm(shard, object_id, again)
         elif armed is not None:
             # Set anew while it ran.

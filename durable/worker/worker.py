@@ -12,6 +12,7 @@ from uuid import UUID
 
 from durable.domain.clock import Clock, boottime
 from durable.domain.errors import Unavailable
+from durable.domain.ids import DurableObjectId
 from durable.objects.activation import Activation
 from durable.objects.activation_context import ActivationContext
 from durable.objects.websocket import SocketTable
@@ -86,6 +87,7 @@ class Worker:
         self._alarms = AlarmLoop(
             AlarmSources(
                 owned=self.shards.owned_shards,
+                hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
                 table=lambda: self.shards.lane,
                 run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
             ),

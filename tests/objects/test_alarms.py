@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import asyncpg
 import pytest
 
+from agents import Agent, get_agent_by_name, get_current_agent
 from durable import AlarmInfo, DurableObject
 from server.embed import DurableRuntime
 from server.settings import Settings
@@ -46,6 +47,22 @@ class Clock(DurableObject):
     async def runs(self) -> int | None:
         runs: int | None = await self.ctx.storage.get("runs")
         return runs
+
+
+class Ringer(Agent):
+    rang: ClassVar[list[Any]] = []
+
+    async def wake_soon(self) -> None:
+        await self.ctx.storage.set_alarm(timedelta(seconds=0.05))
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        here = get_current_agent().agent
+        other = await get_agent_by_name(Ringer, "other")
+        Ringer.rang.append((here is self, await other.greet()))
+        Clock.fired.set()
+
+    async def greet(self) -> str:
+        return f"I am {self.name}"
 
 
 class Deaf(DurableObject):
@@ -147,6 +164,35 @@ async def test_a_deleted_alarm_does_not_fire_and_a_later_one_replaces_it(
         await other.wake_at(0.4)
         await until_runs(1)
     assert [name for name, *_ in Clock.ran] == ["other"]
+
+
+async def test_an_agents_alarm_knows_the_agent_and_calls_others(
+    settings: Settings,
+) -> None:
+    async with DurableRuntime([Clock, Ringer], settings) as runtime:
+        await runtime.env.Ringer.get_by_name("bell").wake_soon()
+        async with asyncio.timeout(10):
+            await Clock.fired.wait()
+    assert Ringer.rang == [(True, "I am other")]
+
+
+async def test_alarms_of_classes_that_live_elsewhere_are_left_alone(
+    settings: Settings, database_url: str
+) -> None:
+    async with DurableRuntime([Clock], settings) as runtime:
+        await runtime.env.Clock.get_by_name("a").wake_at(3600)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "UPDATE durable.alarm SET due = now(), object = gen_random_uuid()"
+    )
+    await connection.close()
+    async with DurableRuntime([Clock], settings) as runtime:
+        await runtime.env.Clock.get_by_name("b").wake_at(0)
+        await until_runs(1)
+    assert [name for name, *_ in Clock.ran] == ["b"]
+    connection = await asyncpg.connect(database_url)
+    assert await connection.fetchval("SELECT attempt FROM durable.alarm") == 0
+    await connection.close()
 
 
 async def test_a_class_without_alarm_is_told_so(settings: Settings) -> None:
