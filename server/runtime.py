@@ -60,26 +60,10 @@ class Runtime:
         settings = self._settings
         dsn = settings.database_url
         assert dsn is not None  # the command line has found one
-        database = await stack.enter_async_context(
-            Database(
-                dsn,
-                limit=settings.lease_seconds,
-                size=settings.read_connections,
-                name="durable reads",
-            )
-        )
+        database = await stack.enter_async_context(_database(settings, dsn))
         worker_settings = self._worker_settings(dsn)
         tags = await self._admit(database, worker_settings)
-        sql = await stack.enter_async_context(
-            AgentSql(
-                AgentSqlSettings(
-                    database_url=dsn,
-                    login_url=settings.sql_url,
-                    connections=settings.sql_connections,
-                    lease_seconds=settings.lease_seconds,
-                )
-            )
-        )
+        sql = await stack.enter_async_context(_agent_sql(settings, dsn))
         timer = await stack.enter_async_context(PeriodicWork())
         self.worker = Worker(
             worker_settings,
@@ -164,3 +148,23 @@ class Runtime:
             "sockets": self.front.sockets,
             "shards": self.worker.shards.owned,
         }
+
+
+def _database(settings: Settings, dsn: str) -> Database:
+    return Database(
+        dsn,
+        limit=settings.lease_seconds,
+        size=settings.read_connections,
+        name="durable reads",
+    )
+
+
+def _agent_sql(settings: Settings, dsn: str) -> AgentSql:
+    return AgentSql(
+        AgentSqlSettings(
+            database_url=dsn,
+            login_url=settings.sql_url,
+            connections=settings.sql_connections,
+            lease_seconds=settings.lease_seconds,
+        )
+    )

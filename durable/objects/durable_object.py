@@ -30,7 +30,7 @@ class DurableObject:
 
     def alarm(self, info: AlarmInfo) -> Any:
         """The time of ``ctx.storage.set_alarm`` has come; override it to be woken."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no alarm() method to wake")
 
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Run a public method for another object; "" only wakes.

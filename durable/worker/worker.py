@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -84,15 +84,21 @@ class Worker:
             on_claimed=self._claimed,
         )
         self._scope = TaskScope("worker")
-        self._alarms = AlarmLoop(
-            AlarmSources(
-                owned=self.shards.owned_shards,
-                hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
-                table=lambda: self.shards.lane,
-                run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
-            ),
-            clock,
+        self._alarms = AlarmLoop(self._alarm_sources(classes), clock)
+        self.dispatcher = self._make_dispatcher(classes, env, sql)
+
+    def _alarm_sources(self, classes: Container[int]) -> AlarmSources:
+        return AlarmSources(
+            owned=self.shards.owned_shards,
+            hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
+            table=lambda: self.shards.lane,
+            run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
         )
+
+    def _make_dispatcher(
+        self, classes: Mapping[int, type[DurableObject]], env: Any, sql: SqlRunner
+    ) -> Dispatcher:
+        settings = self.settings
 
         def make_context(on_gone: Callable[[Activation], None]) -> ActivationContext:
             return ActivationContext(
@@ -104,7 +110,7 @@ class Worker:
                 on_gone=on_gone,
             )
 
-        self.dispatcher = Dispatcher(
+        return Dispatcher(
             classes=classes,
             ownership=Ownership(
                 shards=settings.shards,

@@ -109,6 +109,19 @@ BEGIN
     END IF;
 END $$;
 
+CREATE FUNCTION durable.put_rows(
+    k_shard integer[], k_object uuid[], k_space text[], k_key text[],
+    k_value text[], k_blob bytea[]
+) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
+BEGIN
+    INSERT INTO durable.kv (shard, object, space, key, value, blob)
+    SELECT k.shard, k.object, k.space, k.key, k.value::json, k.blob
+    FROM unnest(k_shard, k_object, k_space, k_key, k_value, k_blob)
+        AS k (shard, object, space, key, value, blob)
+    ON CONFLICT (shard, object, space, key)
+    DO UPDATE SET value = excluded.value, blob = excluded.blob;
+END $$;
+
 -- The rows of many objects' write sets: wipes, new objects, deletes, puts, alarms, in
 -- this order.
 CREATE FUNCTION durable.write_rows(
@@ -140,12 +153,7 @@ BEGIN
           AND t.space = d.space AND t.key = d.key;
     END IF;
     IF cardinality(k_shard) > 0 THEN
-        INSERT INTO durable.kv (shard, object, space, key, value, blob)
-        SELECT k.shard, k.object, k.space, k.key, k.value::json, k.blob
-        FROM unnest(k_shard, k_object, k_space, k_key, k_value, k_blob)
-            AS k (shard, object, space, key, value, blob)
-        ON CONFLICT (shard, object, space, key)
-        DO UPDATE SET value = excluded.value, blob = excluded.blob;
+        PERFORM durable.put_rows(k_shard, k_object, k_space, k_key, k_value, k_blob);
     END IF;
     IF cardinality(a_shard) > 0 THEN
         DELETE FROM durable.alarm t
@@ -190,12 +198,7 @@ CREATE FUNCTION durable.commit_puts(
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, durable AS $$
 BEGIN
     PERFORM durable.require_claims(p_shards, p_epochs, p_claims);
-    INSERT INTO durable.kv (shard, object, space, key, value, blob)
-    SELECT k.shard, k.object, k.space, k.key, k.value::json, k.blob
-    FROM unnest(k_shard, k_object, k_space, k_key, k_value, k_blob)
-        AS k (shard, object, space, key, value, blob)
-    ON CONFLICT (shard, object, space, key)
-    DO UPDATE SET value = excluded.value, blob = excluded.blob;
+    PERFORM durable.put_rows(k_shard, k_object, k_space, k_key, k_value, k_blob);
 END $$;
 
 -- One commit on a lane. The session holds the shards' locks, so the check of epoch and

@@ -7,6 +7,7 @@ to stderr is kept, and shown when it doesn't come up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -98,7 +99,9 @@ async def start(
             raise ServerProcessError(f"{command}: not ready\n{tail(log)}") from None
         raise
     if not line.startswith(READY):
-        process.kill()
+        # It may have ended by itself by now.
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
         raise ServerProcessError(f"{' '.join(command)} said {line!r}\n{tail(log)}")
     return Server(process=process, url=line.removeprefix(READY).strip(), log=log)

@@ -34,7 +34,7 @@ def test_a_size_is_a_number_or_has_a_unit(text: str, size: int) -> None:
     [
         ("DURABLE_PORT", "http", "a whole number from 0 to 65535"),
         ("DURABLE_PORT", "65536", "a whole number from 0 to 65535"),
-        ("DURABLE_LANES", "5", "from 1 to 4"),
+        ("DURABLE_READ_CONNECTIONS", "65", "from 1 to 64"),
         ("DURABLE_LEASE_SECONDS", "nan", "seconds, from 2 to 600"),
         ("DURABLE_LEASE_SECONDS", "10s", "seconds, from 2 to 600"),
         ("DURABLE_MAX_BODY_BYTES", "10MB", "KiB, MiB or GiB"),
