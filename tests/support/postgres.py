@@ -1,13 +1,15 @@
 """A real Postgres for tests: one server for the session, one database for each test.
 
-The server is the embedded one, so nothing has to be installed. Its databases are
-copies of a template that was migrated once.
+The server is the embedded one, so nothing has to be installed; DURABLE_TEST_POSTGRES
+names another one (15 to 18, a superuser's URL). Its databases are copies of a template
+that was migrated once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -49,15 +51,25 @@ def server() -> Iterator[str]:
 
     ``test_template`` in it is migrated.
     """
+    lent = os.environ.get("DURABLE_TEST_POSTGRES")
+    if lent:
+        _make_template(lent)
+        yield lent
+        return
     with project_directory() as project, asyncio.Runner() as runner:
         running = embedded_postgres(project / ".durable")
         dsn = runner.run(running.__aenter__())
         try:
-            _execute(dsn, "CREATE DATABASE {}", _TEMPLATE)
-            migrate(_url(dsn, _TEMPLATE), SHARDS)
+            _make_template(dsn)
             yield dsn
         finally:
             runner.run(running.__aexit__(None, None, None))
+
+
+def _make_template(dsn: str) -> None:
+    _execute(dsn, "DROP DATABASE IF EXISTS {} WITH (FORCE)", _TEMPLATE)
+    _execute(dsn, "CREATE DATABASE {}", _TEMPLATE)
+    migrate(_url(dsn, _TEMPLATE), SHARDS)
 
 
 @contextmanager
