@@ -1,6 +1,6 @@
 """A real Postgres for tests: one server for the session, one database for each test.
 
-The server is the embedded one, so nothing has to be installed; DURABLE_TEST_POSTGRES
+The server is the embedded one, so nothing has to be installed; TEST_POSTGRES_URL
 names another one (15 to 18, a superuser's URL). Its databases are copies of a template
 that was migrated once.
 """
@@ -51,7 +51,7 @@ def server() -> Iterator[str]:
 
     ``test_template`` in it is migrated.
     """
-    lent = os.environ.get("DURABLE_TEST_POSTGRES")
+    lent = os.environ.get("TEST_POSTGRES_URL")
     if lent:
         _make_template(lent)
         yield lent
