@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
 import xml.etree.ElementTree as ElementTree
@@ -84,10 +85,13 @@ def run_tests(project: Path, tests: Sequence[str], dsn: str) -> Verdict:
     """Run tests in a copy of the project and judge the report."""
     report = project / "report.xml"
     report.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pytest", *OPTIONS, f"--junitxml={report}", *tests]
+    # Without `site`: an editable install would put the unbroken sources first.
+    run = [sys.executable, "-S", "-m", "pytest", *OPTIONS]
+    command = [*run, f"--junitxml={report}", *tests]
+    packages = sysconfig.get_path("purelib")
     environment = {
         **os.environ,
-        "PYTHONPATH": str(project),
+        "PYTHONPATH": os.pathsep.join([str(project), packages]),
         "PYTHONDONTWRITEBYTECODE": "1",
         "WIRE_POSTGRES": dsn,
         "CI": "1",

@@ -37,7 +37,10 @@ def running_server(database_url: str, log: Path, **settings: str) -> Iterator[st
         "DURABLE_DRAIN_SECONDS": "0.5",
         **settings,
     }
-    command = [sys.executable, "-m", "server", "dev", APP, "--port", "0"]
+    # Without `site` where we are without: then no installed copy of this project is in
+    # the way of the one whose tests run (the mutants).
+    flags = ["-S"] if sys.flags.no_site else []
+    command = [sys.executable, *flags, "-m", "server", "dev", APP, "--port", "0"]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command,
