@@ -90,6 +90,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    _add_node_commands(commands)
+    migrate = commands.add_parser(
+        "migrate",
+        help="bring the database's schema up to date, and apply class migrations",
+    )
+    migrate.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the class migrations would do, change nothing",
+    )
+    migrate.set_defaults(command=_migrate)
+
+    new = commands.add_parser("new", help="make a new project: agent, page and test")
+    new.add_argument("name", metavar="NAME")
+    new.set_defaults(command=_new)
+
+    settings = commands.add_parser("settings", help="list the settings (DURABLE_*)")
+    settings.set_defaults(command=_settings)
+    cli_classes.add_commands(commands)
+    cli_sql.add_commands(commands, cli_inspect.add_commands(commands))
+    return parser
+
+
+def _add_node_commands(commands: Any) -> None:
     dev = commands.add_parser(
         "dev", help="run it here, with a Postgres that comes along"
     )
@@ -115,27 +139,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--port", type=_port, help="TCP port, 0 for a free one (DURABLE_PORT)"
         )
-
-    migrate = commands.add_parser(
-        "migrate",
-        help="bring the database's schema up to date, and apply class migrations",
-    )
-    migrate.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="say what the class migrations would do, change nothing",
-    )
-    migrate.set_defaults(command=_migrate)
-
-    new = commands.add_parser("new", help="make a new project: agent, page and test")
-    new.add_argument("name", metavar="NAME")
-    new.set_defaults(command=_new)
-
-    settings = commands.add_parser("settings", help="list the settings (DURABLE_*)")
-    settings.set_defaults(command=_settings)
-    cli_classes.add_commands(commands)
-    cli_sql.add_commands(commands, cli_inspect.add_commands(commands))
-    return parser
 
 
 def _port(text: str) -> int:

@@ -131,11 +131,13 @@ async def test_a_deadlock_is_no_verdict_on_the_data(database_url: str) -> None:
                     raise asyncpg.DeadlockDetectedError("deadlock detected")
                 await commit.fetchval(*params)
 
-        place.lane._prepared[COMMIT_ON_LANE] = Deadlocked()
+        deadlocked = place.lane._prepared[COMMIT_ON_LANE] = Deadlocked()
         sources = [Source(claim, {A: "1"}) for _ in range(4)]
         for source in sources:
             place.lane.mark_dirty(source)
         await asyncio.gather(*(source.result for source in sources))
+        assert deadlocked.calls > 1
+        assert place.lost == []
 
 
 async def test_a_large_value_goes_off_the_lane_whole_with_its_write_set(
