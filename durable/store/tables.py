@@ -8,6 +8,7 @@ are ``kv`` entries in reserved spaces.
 from __future__ import annotations
 
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -89,6 +90,13 @@ worker = Table(
     Column("serves", ARRAY(BigInteger)),
     # Why it may claim no more: a class of its was renamed or deleted meanwhile.
     Column("stale", Text),
+    # Its share of the shards, relative to others'.
+    Column("weight", REAL, nullable=False, server_default="1"),
+    Column("role", Text, nullable=False, server_default="both"),
+    # host:port of its link; NULL: it has none.
+    Column("link_address", Text),
+    Column("labels", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    CheckConstraint("role IN ('front', 'worker', 'both')", name="worker_role"),
 )
 
 shard = Table(
