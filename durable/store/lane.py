@@ -24,6 +24,8 @@ from durable.domain.errors import (
     DurableError,
     Unavailable,
 )
+from durable.domain.lease import Lease
+from durable.domain.ownership_steps import ClaimedShard
 from durable.store import lane_statements as sql
 from durable.store.commit import Entry, lane_commit
 from durable.store.database import DRIVER_ERRORS, STALE, commit_error, session_settings
@@ -65,13 +67,12 @@ class Lane:
         self._dsn = dsn
         self._database = database
         self._lease = lease
-        self._freshness = freshness
+        self._fresh = Lease(freshness)
         self._clock = clock
         self._name = name
         self._on_lost = on_lost
         self._connection: Any = None
         self._prepared: dict[str, Any] = {}
-        self._acknowledged = float("-inf")
         self._dirty: deque[Committable] = deque()
         self._errands: deque[tuple[_Errand, asyncio.Future[Any]]] = deque()
         self._when_fresh: list[Callable[[], None]] = []
@@ -107,7 +108,7 @@ class Lane:
                 self._connection.terminate()
             raise Unavailable(f"Postgres can't be reached: {error}") from error
         self._connection.add_termination_listener(self._terminated)
-        self._acknowledged = self._clock()
+        self._fresh.heard(self._clock())
         self._scope.start(self._run(), self._name)
 
     async def close(self) -> None:
@@ -121,7 +122,7 @@ class Lane:
 
     def is_fresh(self) -> bool:
         """Whether Postgres acknowledged something that was sent less than W ago."""
-        return self._clock() - self._acknowledged < self._freshness
+        return self._fresh.is_fresh(self._clock())
 
     def when_fresh(self, callback: Callable[[], None]) -> None:
         """Call back after the next acknowledgement, and see that there is one."""
@@ -136,25 +137,37 @@ class Lane:
         if self._work is not None:
             self._wake()
 
+    def take_waiting(self) -> tuple[list[Committable], list[Callable[[], None]]]:
+        """Of a lane that is lost: what wanted to be committed, and called back."""
+        dirty, callbacks = list(self._dirty), self._when_fresh
+        self._dirty.clear()
+        self._when_fresh = []
+        return dirty, callbacks
+
     # --- claims
 
-    async def claim(
-        self, shards: list[int], owner: UUID
-    ) -> list[tuple[int, int, UUID, bool]]:
-        """Lock and claim what is free: (shard, epoch, claim id, was released)."""
+    async def claim(self, shards: list[int], owner: UUID) -> list[ClaimedShard]:
+        """Lock and claim what is free."""
+        locked = await self.lock(shards)
+        claimed = await self.write_claims(locked, owner)
+        await self.unlock(list(set(locked) - {row.shard for row in claimed}))
+        return claimed
 
-        async def claim() -> list[tuple[int, int, UUID, bool]]:
-            locked = [row[0] for row in await self._prepared[sql.LOCK].fetch(shards)]
-            if not locked:
-                return []
-            rows = await self._prepared[sql.CLAIM].fetch(locked, owner)
-            claimed = [(row[0], row[1], row[2], row[3]) for row in rows]
-            missed = set(locked) - {row[0] for row in claimed}
-            if missed:
-                await self._prepared[sql.UNLOCK].fetch(list(missed))
-            return claimed
+    async def lock(self, shards: list[int]) -> list[int]:
+        """Try for the session locks of these; returns those obtained."""
+        rows = await self._errand(lambda: self._prepared[sql.LOCK].fetch(shards))
+        return [row[0] for row in rows]
 
-        return await self._errand(claim)
+    async def write_claims(self, shards: list[int], owner: UUID) -> list[ClaimedShard]:
+        """Claim what is locked here; what the fence lock isn't free of is left out."""
+        claim = self._prepared[sql.CLAIM]
+        rows = await self._errand(lambda: claim.fetch(shards, owner, self._lease))
+        return [ClaimedShard(*row) for row in rows]
+
+    async def unlock(self, shards: list[int]) -> None:
+        """Give session locks back."""
+        if shards:
+            await self._errand(lambda: self._prepared[sql.UNLOCK].fetch(shards))
 
     async def release(self, claims: list[Claim]) -> None:
         """Give shards back: first the row, then the lock."""
@@ -232,7 +245,7 @@ class Lane:
             return await statement
 
     def _heard(self, sent: float) -> None:
-        self._acknowledged = sent
+        self._fresh.heard(sent)
         if self._when_fresh and self.is_fresh():
             self._call_back()
 
@@ -286,7 +299,7 @@ class Lane:
             await self._refused(batch, DataRefused(f"a value was refused: {error}"))
         else:
             self.commits += 1
-            self._acknowledged = sent
+            self._fresh.heard(sent)
             for source, _ in batch:
                 source.committed()
             if self._when_fresh and self.is_fresh():
@@ -362,7 +375,7 @@ class Lane:
             # Callers of objects hear of it: in our words, and to try again.
             error = Unavailable(f"the lane failed: {error}")
         self.lost = error
-        self._acknowledged = float("-inf")
+        self._fresh.lose()
         log.warning("lane lost: %s", error, extra={"lane": self._name})
         self._refuse_errands()
         # Its locks must be free at once for whoever claims next.

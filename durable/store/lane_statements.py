@@ -6,7 +6,10 @@ from durable.store.commit import COMMIT_ON_LANE, COMMIT_PUTS
 
 LOCK = "SELECT id FROM unnest($1::int[]) id WHERE pg_try_advisory_lock(17489, id)"
 UNLOCK = "SELECT count(*) FROM unnest($1::int[]) id WHERE pg_advisory_unlock(17489, id)"
-CLAIM = "SELECT id, epoch, claim_id, released FROM durable.claim($1::int[], $2::uuid)"
+CLAIM = (
+    "SELECT id, epoch, claim_id, released, before "
+    "FROM durable.claim($1::int[], $2::uuid, $3)"
+)
 UPCOMING = "SELECT shard, object, wait FROM durable.upcoming_alarms($1::int[], $2, $3)"
 BEGIN = (
     "SELECT object, due, failures, wait "

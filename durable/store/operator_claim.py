@@ -59,11 +59,11 @@ async def claimed_shard(
         claimed = await lane.claim([shard], uuid4())
         if not claimed:
             raise await _taken(database, shard)
-        _, epoch, claim_id, released = claimed[0]
-        if not released:
+        row = claimed[0]
+        if not row.released:
             # The former owner may still believe itself fresh: outwait that.
             await asyncio.sleep(freshness)
-        claim = Claim(shard, epoch, claim_id)
+        claim = Claim(shard, row.epoch, row.claim_id)
         try:
             yield claim
         finally:

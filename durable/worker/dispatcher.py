@@ -1,19 +1,23 @@
 """Events to a worker's objects: finds the live activation, or makes one, just one.
 
-Every event of every object enters here: requests, calls, socket messages.
+Every event of every object enters here: requests, calls, socket messages. While a shard
+is handed over only what running handlers call still enters its objects; afterwards
+nothing does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from durable.domain.errors import Moved, Overloaded
+from durable.domain.errors import Moved, Overloaded, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.domain.writes import ObjectRow
-from durable.objects.activation import Activation
+from durable.objects.activation import Activation, current_activation
 from durable.objects.activation_context import ActivationContext
 from durable.objects.alarm_run import run_alarm
 
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
     from durable.objects.http import Request
     from durable.objects.websocket import SocketRecord
     from durable.objects.write_back import WriteBack
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +57,13 @@ class Dispatcher:
         self._ownership = ownership
         self._max_waiting = max_waiting
         self._live: dict[UUID, Activation] = {}
+        self._of_shard: dict[int, dict[UUID, Activation]] = {}
         # Of activations that are gone while a commit of theirs may still land.
         self._unsettled: dict[UUID, WriteBack] = {}
         self._context = make_context(self._gone)
-        self._draining = False
+        # Shards that are being handed over, and activations whose lane is lost.
+        self._leaving: set[int] = set()
+        self._suspended: set[Activation] = set()
         # Counts the evictor's rounds; an activation remembers the one of its last use.
         self._round = 0
 
@@ -92,7 +101,11 @@ class Dispatcher:
             Overloaded: too many events wait for the object.
         """
         live = self._live.get(object_id.value)
-        if live is None or live.input_gate.waiting >= self._max_waiting:
+        if (
+            live is None
+            or self._leaving
+            or live.input_gate.waiting >= self._max_waiting
+        ):
             live = self._enter(object_id, None)
         live.used = self._round
         live.socket_events.message(record, message)
@@ -105,7 +118,11 @@ class Dispatcher:
         reason: str,
         was_clean: bool,
     ) -> None:
-        """Deliver the end of a client's socket, also to an object with much to do."""
+        """Deliver the end of a client's socket, also to an object with much to do.
+
+        Raises:
+            Moved: the object sleeps, and its shard isn't owned here (any more).
+        """
         self._context.sockets.remove(object_id.value, record)
         live = self._live.get(object_id.value) or self._activate(object_id, None)
         live.used = self._round
@@ -132,14 +149,64 @@ class Dispatcher:
         for activation in self.activations():
             activation.reset(error)
 
-    def stop_activating(self) -> None:
-        """This worker drains: what is not live stays asleep."""
-        self._draining = True
+    # --- shards that come and go
+
+    def admit(self, shards: Collection[int]) -> None:
+        """These shards are served here: let events in."""
+        self._leaving.difference_update(shards)
+
+    def suspend(self, shards: Collection[int]) -> None:
+        """The lane is lost: events wait at the gates, effects at theirs."""
+        for activation in self._in(shards):
+            if activation not in self._suspended:
+                activation.input_gate.lock()
+                self._suspended.add(activation)
+
+    def resume(self, claims: Sequence[Claim]) -> None:
+        """Nobody was in between: activations go on under their new claims."""
+        for claim in claims:
+            for activation in self._in([claim.shard]):
+                activation.claim = activation.rows.claim = claim
+                if activation in self._suspended:
+                    self._suspended.discard(activation)
+                    activation.input_gate.unlock(0)
+
+    def reset(self, shards: Collection[int], error: Exception) -> None:
+        """These are lost: nothing of their objects' lives may leave or be written."""
+        self._leaving.difference_update(shards)
+        for activation in self._in(shards):
+            activation.reset(error)
+
+    async def hand_over(self, shards: Collection[int], grace: float) -> None:
+        """End the activations of shards that go elsewhere.
+
+        New root events get Moved from now on. What runs gets ``grace`` seconds, and
+        what it calls still enters; then all is durable, or reset. Nothing is alive
+        when this returns, and late writes raise.
+        """
+        self._leaving.update(shards)
+        try:
+            async with asyncio.timeout(grace):
+                while live := self._in(self._leaving.intersection(shards)):
+                    for activation in live:
+                        await activation.settle()
+                        # In the same turn: nothing can have entered since.
+                        activation.deactivate()
+        except TimeoutError:
+            log.warning("handlers outlasted the hand-over and were cancelled")
+        for activation in self._in(self._leaving.intersection(shards)):
+            activation.reset(Unavailable("the object moves to another worker"))
+
+    def _in(self, shards: Collection[int]) -> list[Activation]:
+        none: dict[UUID, Activation] = {}
+        return [a for s in shards for a in self._of_shard.get(s, none).values()]
 
     def _enter(self, object_id: DurableObjectId, props: Any) -> Activation:
         live = self._live.get(object_id.value)
         if live is None:
             live = self._activate(object_id, props)
+        elif self._leaving and live.claim.shard in self._leaving and _is_root():
+            raise Moved(f"shard {live.claim.shard} moves to another worker")
         elif live.input_gate.waiting >= self._max_waiting:
             raise Overloaded("Durable Object is overloaded. Too many requests queued.")
         live.used = self._round
@@ -148,7 +215,7 @@ class Dispatcher:
     def _activate(self, object_id: DurableObjectId, props: Any) -> Activation:
         shard = shard_of(object_id.value, self._ownership.shards)
         claim = self._ownership.claim_of(shard)
-        if claim is None or self._draining:
+        if claim is None or (shard in self._leaving and _is_root()):
             raise Moved(f"shard {shard} is not owned by this worker")
         activation = Activation(
             object_id,
@@ -161,10 +228,21 @@ class Dispatcher:
             self._unsettled.get(object_id.value),
         )
         self._live[object_id.value] = activation
+        self._of_shard.setdefault(shard, {})[object_id.value] = activation
         return activation
 
     def _gone(self, activation: Activation) -> None:
         if self._live.get(activation.id.value) is activation:
             del self._live[activation.id.value]
+            of_shard = self._of_shard[activation.claim.shard]
+            del of_shard[activation.id.value]
+            if not of_shard:
+                del self._of_shard[activation.claim.shard]
+        self._suspended.discard(activation)
         if activation.rows.is_unsettled:
             self._unsettled[activation.id.value] = activation.rows
+
+
+def _is_root() -> bool:
+    """Whether the event comes from outside, not from a handler that runs."""
+    return current_activation.get() is None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from uuid import UUID
 from durable.domain.clock import Clock, boottime
 from durable.domain.errors import Unavailable
 from durable.domain.ids import DurableObjectId
+from durable.domain.placement import Role, WorkerRow
 from durable.objects.activation import Activation
 from durable.objects.activation_context import ActivationContext
 from durable.objects.websocket import SocketTable
@@ -23,18 +23,32 @@ from durable.store.reads import Reads
 from durable.tasks import TaskScope
 from durable.worker.alarm_loop import AHEAD_SECONDS, AlarmLoop, AlarmSources
 from durable.worker.dispatcher import Dispatcher, Ownership
+from durable.worker.lane_seat import LaneSeat
 from durable.worker.shard_keeper import ShardKeeper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from durable.domain.alarms import Alarm
     from durable.domain.ports import SqlRunner, Timer
+    from durable.domain.writes import Claim
     from durable.objects.durable_object import DurableObject
 
 log = logging.getLogger(__name__)
 
 # The evictor looks so many times within the idle time.
 EVICTION_ROUNDS = 5
+
+
+async def _unprepared(_: list[Claim]) -> None:
+    """The default of ``before_open``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSeams:
+    """Who else is to hear of shards: see ``ShardKeeper``."""
+
+    before_open: Callable[[list[Claim]], Awaitable[None]] = _unprepared
+    on_claimed: Callable[[list[int]], None] = lambda _: None
+    on_released: Callable[[list[int]], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +66,11 @@ class WorkerSettings:
     start_timeout: float
     drain: float
     max_waiting: int
+    # For placement: see ``durable.domain.placement.WorkerRow``.
+    role: Role = "both"
+    weight: float = 1.0
+    link_address: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 class Worker:
@@ -66,6 +85,7 @@ class Worker:
         env: Any,
         sql: SqlRunner,
         timer: Timer,
+        seams: ShardSeams | None = None,
         clock: Clock = boottime,
     ) -> None:
         self.settings = settings
@@ -75,23 +95,43 @@ class Worker:
         self._clock = clock
         self._reads = Reads(database)
         self._stack = AsyncExitStack()
-        self.shards = ShardKeeper(
-            shards=settings.shards,
-            owner=settings.worker_id,
-            freshness=settings.freshness,
-            make_lane=self._make_lane,
-            on_lost=self._lane_lost,
-            on_claimed=self._claimed,
-        )
         self._scope = TaskScope("worker")
         self._alarms = AlarmLoop(self._alarm_sources(classes), clock)
+        self._seat = LaneSeat(self._alarms.changed)
+        self.shards = self._make_keeper(seams or ShardSeams())
         self.dispatcher = self._make_dispatcher(classes, env, sql)
+
+    def _make_keeper(self, seams: ShardSeams) -> ShardKeeper:
+        settings, database = self.settings, self._database
+
+        def claimed(shards: list[int]) -> None:
+            # What was due while nobody owned these shards fires now.
+            self._scope.start(self._alarms.poll())
+            seams.on_claimed(shards)
+
+        return ShardKeeper(
+            row=WorkerRow(
+                id=settings.worker_id, role=settings.role, weight=settings.weight
+            ),
+            shards=settings.shards,
+            lease=settings.lease,
+            freshness=settings.freshness,
+            make_lane=self._make_lane,
+            seat=self._seat,
+            objects=lambda: self.dispatcher,
+            live=lambda: registry.live(database, settings.lease),
+            free=lambda: registry.free_shards(database),
+            before_open=seams.before_open,
+            on_claimed=claimed,
+            on_released=seams.on_released,
+            clock=self._clock,
+        )
 
     def _alarm_sources(self, classes: Container[int]) -> AlarmSources:
         return AlarmSources(
-            owned=self.shards.owned_shards,
+            owned=lambda: self.shards.owned_shards(),
             hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
-            table=lambda: self.shards.lane,
+            table=lambda: OwnedAlarms(self.shards.lane, self.shards.claim_of),
             run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
         )
 
@@ -115,7 +155,7 @@ class Worker:
             ownership=Ownership(
                 shards=settings.shards,
                 claim_of=self.shards.claim_of,
-                lane=lambda: self.shards.lane,
+                lane=lambda: self._seat,
             ),
             make_context=make_context,
             max_waiting=settings.max_waiting,
@@ -125,7 +165,14 @@ class Worker:
         settings = self.settings
         async with AsyncExitStack() as stack:
             await registry.join(
-                self._database, settings.worker_id, settings.address, settings.version
+                self._database,
+                settings.worker_id,
+                settings.address,
+                settings.version,
+                weight=settings.weight,
+                role=settings.role,
+                link_address=settings.link_address,
+                labels=settings.labels,
             )
             stack.push_async_callback(self._leave)
             stack.push_async_callback(self._reads.close)
@@ -135,7 +182,7 @@ class Worker:
             stack.push_async_callback(self._scope.close)
             self._timer.every(settings.idle / EVICTION_ROUNDS, self._evict)
             self._timer.every(AHEAD_SECONDS / 2, self._alarms.poll)
-            self._timer.every(settings.lease, self._beat)
+            self._timer.every(settings.lease / 4, self._beat)
             self._stack = stack.pop_all()
         return self
 
@@ -144,16 +191,13 @@ class Worker:
         await self._stack.aclose()
 
     async def _drain(self) -> None:
-        """Let running handlers end, flush, and end every activation."""
-        self.dispatcher.stop_activating()
-        self.shards.stop_claiming()
+        """Let running handlers end, flush, end every activation, release the shards."""
         self._alarms.stop()
         try:
-            async with asyncio.timeout(self.settings.drain):
-                for activation in self.dispatcher.activations():
-                    await activation.settle()
-        except TimeoutError:
-            log.warning("handlers outlasted the drain and were cancelled")
+            await registry.drain(self._database, self.settings.worker_id)
+        except Unavailable as error:
+            log.warning("others don't know of the drain: %s", error)
+        await self.shards.drain(self.settings.drain)
         self.dispatcher.reset_all(Unavailable("this worker is shutting down"))
 
     async def _leave(self) -> None:
@@ -184,9 +228,21 @@ class Worker:
             on_alarm=self._alarms.changed,
         )
 
-    def _claimed(self) -> None:
-        # What was due while nobody owned these shards fires now.
-        self._scope.start(self._alarms.poll())
 
-    def _lane_lost(self, error: Exception) -> None:
-        self.dispatcher.reset_all(error)
+class OwnedAlarms:
+    """The alarm table, for the shards that are (still) served here."""
+
+    def __init__(self, lane: Lane, claim_of: Callable[[int], Claim | None]) -> None:
+        self.upcoming_alarms = lane.upcoming_alarms
+        self._lane = lane
+        self._claim_of = claim_of
+
+    async def begin_alarms(
+        self, shards: list[int], objects: list[UUID]
+    ) -> list[tuple[UUID, Alarm, float]]:
+        """As the lane's; what was handed over since it was armed is left out."""
+        pairs = zip(shards, objects, strict=True)
+        ours = [(s, o) for s, o in pairs if self._claim_of(s) is not None]
+        if not ours:
+            return []
+        return await self._lane.begin_alarms([s for s, _ in ours], [o for _, o in ours])

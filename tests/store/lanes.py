@@ -69,7 +69,7 @@ class Opened:
 
     async def claim(self, *shards: int) -> list[Claim]:
         rows = await self.lane.claim(list(shards), OWNER)
-        return [Claim(shard, epoch, claim_id) for shard, epoch, claim_id, _ in rows]
+        return [Claim(row.shard, row.epoch, row.claim_id) for row in rows]
 
     async def kv(self) -> dict[tuple[UUID, str], Stored]:
         rows = await self.database.fetch(

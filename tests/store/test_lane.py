@@ -27,9 +27,9 @@ async def test_a_shard_has_one_owner_until_the_lanes_session_ends(
             assert [claim.shard for claim in await second.claim(1, 2, 3)] == [3]
     async with opened(database_url) as third:
         rows = await third.lane.claim([1, 2, 3, 4], OWNER)
-        released = {shard: was_released for shard, _, _, was_released in rows}
+        released = {row.shard: row.released for row in rows}
         assert released == {1: False, 2: False, 3: False, 4: True}
-        assert {shard: epoch for shard, epoch, _, _ in rows}[1] == 2
+        assert {row.shard: row.epoch for row in rows}[1] == 2
 
 
 async def test_released_shards_are_free_at_once_and_say_so(database_url: str) -> None:
@@ -37,7 +37,7 @@ async def test_released_shards_are_free_at_once_and_say_so(database_url: str) ->
         claims = await one.claim(1, 2)
         await one.lane.release(claims[:1])
         rows = await two.lane.claim([1, 2], OWNER)
-        assert [(row[0], row[3]) for row in rows] == [(1, True)]
+        assert [(row.shard, row.released) for row in rows] == [(1, True)]
 
 
 async def test_a_shard_with_a_writer_off_the_lane_is_left_out_and_its_lock_let_go(

@@ -1,0 +1,404 @@
+"""Which shards a node claims, serves, suspends and gives away: decisions, no I/O.
+
+Promise: a shard is served only after its claim is committed, and, if its owner didn't
+release it, W after the lock was obtained; it is released, and then unlocked, only after
+its activations have ended and flushed. When the lane is lost everything is suspended:
+it goes on if the next claim finds one's own claim id, so that nobody was in between,
+and is reset otherwise.
+
+``step`` takes the time and an event and returns effects; ``wake_at`` is when it wants a
+Tick. Results of a lane that is lost must not be fed in.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from durable.domain import ownership_steps as steps
+from durable.domain.ownership_steps import Effect, Event, Phase
+from durable.domain.placement import Placement, WorkerRow
+from durable.domain.writes import Claim
+
+# Seconds between two looks at who is live and what is free, on average.
+LOOK_SECONDS = 0.5
+# Where there are others: shards claimed in a round, and seconds to the next round.
+CLAIMS_A_ROUND = 64
+ROUND_SECONDS = 0.01
+# How long, for each place in the ranking, a worker leaves a free shard to those before
+# it: one that its preferred owner has just lost (it may come back), and any other.
+LOST_RANK_SECONDS = 0.2
+FREE_RANK_SECONDS = 2.0
+# Shards that are being handed over at a time, and are begun in a second.
+HAND_OVER_AT_ONCE = 32
+# Seconds for which the live workers must be the same before shards move.
+SETTLED_SECONDS = 1.0
+# Seconds until a lane is tried for again.
+REOPEN_SECONDS = 1.0
+
+_NEVER = float("inf")
+
+
+_GOING = (Phase.ENDING, Phase.ENDED, Phase.RELEASING)
+_COMING = (Phase.LOCKING, Phase.CLAIMING, Phase.WAITING, Phase.PREPARING)
+
+
+class Ownership:
+    """The shards of one node on one lane; durations in seconds."""
+
+    def __init__(
+        self,
+        row: WorkerRow,
+        shards: int,
+        *,
+        lease: float,
+        freshness: float,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._row = row
+        self._me = row.id
+        self._count = shards
+        self._lease = lease
+        self._freshness = freshness
+        self._draw = draw
+        self._now = 0.0
+        self._effects: list[Effect] = []
+        self._phase: dict[int, Phase] = {}
+        # The same by phase, in the order in which shards came to it.
+        self._in: dict[Phase, dict[int, None]] = {phase: {} for phase in Phase}
+        self._claims: dict[int, Claim] = {}
+        # When each lock was obtained; when what waits for W may be prepared.
+        self._locked_at: dict[int, float] = {}
+        self._waiting: dict[int, float] = {}
+        self._suspended: dict[int, Claim] = {}
+        self._suspended_until = _NEVER
+        self._resumed: list[Claim] | None = None
+        self._placement = Placement.of(shards, [row])
+        self._placed_at = -_NEVER
+        self._free_since: dict[int, float] = {}
+        # Shards that we took although another is preferred: not given back before.
+        self._kept_until: dict[int, float] = {}
+        self._next_hand_over = -_NEVER
+        self._lane_open = self._opening = False
+        self._reopen_at = -_NEVER
+        self._looking = self._has_looked = self._more = False
+        self._look_at = -_NEVER
+        self._draining = self._drained = False
+        self.wake_at = _NEVER
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+            steps.LaneOpened: self._lane_opened,
+            steps.LaneFailed: self._lane_failed,
+            steps.LaneLost: self._lane_lost,
+            steps.Looked: self._looked,
+            steps.Locked: self._locked,
+            steps.Claimed: self._claimed,
+            steps.Prepared: self._prepared,
+            steps.Ended: self._ended,
+            steps.Released: self._released,
+            steps.DrainAsked: self._drain_asked,
+            steps.Woken: self._woken,
+            steps.Tick: lambda _: None,
+        }
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that could be had at the first look is served."""
+        if self._row.role == "front":
+            return True
+        return (
+            self._has_looked
+            and not self._more
+            and not self._suspended
+            and not any(self._in[phase] for phase in _COMING)
+        )
+
+    def step(self, now: float, event: Event) -> list[Effect]:
+        """What is to be done about an event."""
+        self._now = now
+        self._handlers[type(event)](event)
+        self._on_time()
+        self._set_wake()
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- the lane
+
+    def _lane_opened(self, _: steps.LaneOpened) -> None:
+        self._lane_open, self._opening = True, False
+        self._look_at = self._now
+        self._resumed = []
+        if self._suspended:
+            self._lock(sorted(self._suspended))
+
+    def _lane_failed(self, _: steps.LaneFailed) -> None:
+        self._opening = False
+        self._reopen_at = self._now + REOPEN_SECONDS * (0.5 + self._draw())
+
+    def _lane_lost(self, _: steps.LaneLost) -> None:
+        served, ending = self._with(Phase.SERVED), self._with(*_GOING)
+        self._phase.clear()
+        self._claims.clear()
+        self._locked_at.clear()
+        self._waiting.clear()
+        for shards in self._in.values():
+            shards.clear()
+        self._lane_open = False
+        self._reopen_at = self._now
+        if self._draining:
+            ending, served = ending + served, []
+        if ending:
+            self._effects.append(steps.Reset(ending))
+        if served:
+            self._suspended.update((claim.shard, claim) for claim in served)
+            self._suspended_until = self._now + self._lease
+            self._effects.append(steps.Suspend(served))
+
+    # --- looking
+
+    def _woken(self, _: steps.Woken) -> None:
+        self._look_at = self._now
+
+    def _looked(self, event: steps.Looked) -> None:
+        self._looking = False
+        if self._look_at > self._now or event.live is None:
+            # Not woken meanwhile.
+            self._look_at = self._now + LOOK_SECONDS * (0.5 + self._draw())
+        if event.live is None or self._draining or not self._lane_open:
+            return
+        self._has_looked = True
+        self._place(event.live)
+        self._plan_claims(event.free)
+        self._plan_hand_over()
+
+    def _place(self, live: Sequence[WorkerRow]) -> None:
+        # Our own row may be late; what it says of us counts if it is there.
+        own = [] if any(row.id == self._me for row in live) else [self._row]
+        placement = Placement.of(self._count, [*live, *own])
+        if placement != self._placement:
+            self._placement, self._placed_at = placement, self._now
+
+    @property
+    def _alone(self) -> bool:
+        return all(worker == self._me for worker, _ in self._placement.workers)
+
+    def _plan_claims(self, free: Iterable[tuple[int, UUID | None]]) -> None:
+        since, now = {}, self._now
+        due: list[tuple[float, int]] = []
+        for shard, owner in free:
+            if shard in self._phase:
+                continue
+            since[shard] = self._free_since.get(shard, now)
+            patience = self._patience(shard, owner)
+            if since[shard] + patience <= now:
+                due.append((patience, shard))
+            else:
+                self._look_at = min(self._look_at, since[shard] + patience)
+        self._free_since = since
+        due.sort()
+        chosen = due if self._alone else due[:CLAIMS_A_ROUND]
+        self._more = len(chosen) < len(due)
+        if self._more:
+            self._look_at = now + ROUND_SECONDS * (1 + self._draw())
+        if chosen:
+            self._lock([shard for _, shard in chosen])
+
+    def _patience(self, shard: int, owner: UUID | None) -> float:
+        rank = self._placement.rank(shard, self._me)
+        if rank is None:
+            return _NEVER
+        if rank == 0 or owner == self._me:
+            return 0.0
+        if owner is not None and owner == self._placement.preferred(shard):
+            return rank * LOST_RANK_SECONDS
+        return rank * FREE_RANK_SECONDS
+
+    # --- claiming
+
+    def _lock(self, shards: list[int]) -> None:
+        for shard in shards:
+            self._set(shard, Phase.LOCKING)
+        self._effects.append(steps.Lock(shards))
+
+    def _locked(self, event: steps.Locked) -> None:
+        got = [s for s in event.got if self._phase.get(s) is Phase.LOCKING]
+        for shard in got:
+            self._set(shard, Phase.CLAIMING)
+            self._locked_at[shard] = self._now
+        self._abandon(set(event.asked) - set(got))
+        if got:
+            self._effects.append(steps.WriteClaims(got))
+
+    def _claimed(self, event: steps.Claimed) -> None:
+        for row in event.rows:
+            claim = Claim(row.shard, row.epoch, row.claim_id)
+            self._claims[row.shard] = claim
+            before = self._suspended.get(row.shard)
+            if before is not None and before.claim_id == row.before:
+                del self._suspended[row.shard]
+                self._set(row.shard, Phase.SERVED)
+                assert self._resumed is not None  # suspended until a lane decides
+                self._resumed.append(claim)
+                continue
+            self._forget_suspended([row.shard])
+            self._set(row.shard, Phase.WAITING)
+            # The former owner may still believe itself fresh: outwait that.
+            locked = self._locked_at[row.shard]
+            self._waiting[row.shard] = (
+                locked if row.released else self._opens_at(locked)
+            )
+        missed = set(event.asked) - {row.shard for row in event.rows}
+        if missed:
+            self._effects.append(steps.Unlock(sorted(missed)))
+            self._abandon(missed)
+
+    def _opens_at(self, locked: float) -> float:
+        return locked + self._freshness
+
+    def _abandon(self, shards: Iterable[int]) -> None:
+        for shard in shards:
+            self._set(shard, None)
+            self._locked_at.pop(shard, None)
+        self._forget_suspended(shards)
+
+    def _forget_suspended(self, shards: Iterable[int]) -> None:
+        lost = [self._suspended.pop(s) for s in shards if s in self._suspended]
+        if lost:
+            self._effects.append(steps.Reset(lost))
+
+    def _prepared(self, event: steps.Prepared) -> None:
+        claims = self._still(event.claims, Phase.PREPARING)
+        for claim in claims:
+            self._set(claim.shard, Phase.SERVED)
+            if self._placement.preferred(claim.shard) != self._me:
+                self._kept_until[claim.shard] = self._now + 1.5 * self._lease
+        if claims:
+            self._effects.append(steps.Serve(claims))
+
+    # --- handing over
+
+    def _plan_hand_over(self) -> None:
+        if self._alone or self._now < max(
+            self._next_hand_over, self._placed_at + SETTLED_SECONDS
+        ):
+            return
+        elsewhere = [
+            claim
+            for claim in self._with(Phase.SERVED)
+            if self._placement.preferred(claim.shard) not in (None, self._me)
+            and self._kept_until.get(claim.shard, 0.0) <= self._now
+        ]
+        if elsewhere:
+            self._next_hand_over = self._now + 1.0
+            self._hand_over(elsewhere)
+
+    def _hand_over(self, claims: list[Claim]) -> None:
+        room = HAND_OVER_AT_ONCE - len(self._with(*_GOING))
+        chosen = claims if self._alone else claims[: max(room, 0)]
+        for claim in chosen:
+            self._set(claim.shard, Phase.ENDING)
+            self._kept_until.pop(claim.shard, None)
+        if chosen:
+            self._effects.append(steps.HandOver(chosen))
+
+    def _ended(self, event: steps.Ended) -> None:
+        for claim in self._still(event.claims, Phase.ENDING):
+            self._set(claim.shard, Phase.ENDED)
+
+    def _released(self, event: steps.Released) -> None:
+        for claim in self._still(event.claims, Phase.RELEASING):
+            self._set(claim.shard, None)
+            del self._claims[claim.shard], self._locked_at[claim.shard]
+
+    def _drain_asked(self, _: steps.DrainAsked) -> None:
+        self._draining = True
+        self._forget_suspended(list(self._suspended))
+
+    # --- time
+
+    def _on_time(self) -> None:
+        now = self._now
+        if self._suspended and now >= self._suspended_until:
+            self._forget_suspended(list(self._suspended))
+        if self._lane_open and self._resumed is not None and not self._suspended:
+            self._effects.append(steps.Resume(self._resumed))
+            self._resumed = None
+        self._let_wait_end()
+        if self._draining:
+            self._drain_on()
+        else:
+            self._reach_out()
+        if not self._with(Phase.RELEASING):
+            # One release at a time: what ends meanwhile goes with the next.
+            ended = self._with(Phase.ENDED)
+            for claim in ended:
+                self._set(claim.shard, Phase.RELEASING)
+            if ended:
+                self._effects.append(steps.Release(ended))
+
+    def _let_wait_end(self) -> None:
+        ready = [s for s, until in self._waiting.items() if until <= self._now]
+        for shard in ready:
+            del self._waiting[shard]
+            self._set(shard, Phase.PREPARING)
+        if ready and not self._draining:
+            claims = [self._claims[shard] for shard in ready]
+            self._effects.append(steps.Prepare(claims))
+
+    def _drain_on(self) -> None:
+        self._waiting.clear()
+        for claim in self._with(Phase.WAITING, Phase.PREPARING):
+            # Never served: nothing is to be ended.
+            self._set(claim.shard, Phase.ENDED)
+        self._hand_over(self._with(Phase.SERVED))
+        if not self._phase and not self._drained:
+            self._drained = True
+            self._effects.append(steps.Drained())
+
+    def _reach_out(self) -> None:
+        if self._row.role == "front":
+            return
+        if not self._lane_open:
+            if not self._opening and self._now >= self._reopen_at:
+                self._opening = True
+                self._effects.append(steps.OpenLane())
+        elif self._may_look and self._now >= self._look_at:
+            self._looking = True
+            self._look_at = _NEVER
+            self._effects.append(steps.Look(len(self._phase) < self._count))
+
+    @property
+    def _may_look(self) -> bool:
+        # What is suspended is decided first.
+        return self._lane_open and not self._looking and not self._suspended
+
+    def _set_wake(self) -> None:
+        times = [*self._waiting.values()]
+        if self._suspended:
+            times.append(self._suspended_until)
+        if not self._draining and self._row.role != "front":
+            if not self._lane_open and not self._opening:
+                times.append(self._reopen_at)
+            elif self._may_look:
+                times.append(self._look_at)
+        self.wake_at = min(times, default=_NEVER)
+
+    def _set(self, shard: int, phase: Phase | None) -> None:
+        before = self._phase.pop(shard, None)
+        if before is not None:
+            del self._in[before][shard]
+        if phase is not None:
+            self._phase[shard] = phase
+            self._in[phase][shard] = None
+
+    def _with(self, *phases: Phase) -> list[Claim]:
+        return [self._claims[s] for phase in phases for s in self._in[phase]]
+
+    def _still(self, claims: Iterable[Claim], phase: Phase) -> list[Claim]:
+        return [
+            claim
+            for claim in claims
+            if self._claims.get(claim.shard) == claim
+            and self._phase.get(claim.shard) is phase
+        ]
