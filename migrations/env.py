@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from durable.store.tables import SCHEMA, metadata
 
-# Advisory locks of class 17491 are ours; 17489 and 17490 belong to the shards.
+# Advisory locks of class 17491 are ours; 17489, 17490 and 17492 belong to the lanes.
 _LOCK = text("SELECT pg_advisory_xact_lock(17491, 0)")
 
 

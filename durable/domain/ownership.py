@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -28,7 +29,8 @@ LOOK_SECONDS = 0.5
 CLAIMS_A_ROUND = 64
 ROUND_SECONDS = 0.01
 # How long, for each place in the ranking, a worker leaves a free shard to those before
-# it: one that its preferred owner has just lost (it may come back), and any other.
+# it: one that its owner has lost (who comes first of all, and may be back at once), and
+# one that was released.
 LOST_RANK_SECONDS = 0.2
 FREE_RANK_SECONDS = 2.0
 # Shards that are being handed over at a time, and are begun in a second.
@@ -173,9 +175,10 @@ class Ownership:
         self._plan_hand_over()
 
     def _place(self, live: Sequence[WorkerRow]) -> None:
-        # Our own row may be late; what it says of us counts if it is there.
-        own = [] if any(row.id == self._me for row in live) else [self._row]
-        placement = Placement.of(self._count, [*live, *own])
+        # Our own row may be late; whether we have a lane we know better.
+        mine = next((row for row in live if row.id == self._me), self._row)
+        others = [row for row in live if row.id != self._me]
+        placement = Placement.of(self._count, [*others, replace(mine, present=True)])
         if placement != self._placement:
             self._placement, self._placed_at = placement, self._now
 
@@ -208,10 +211,10 @@ class Ownership:
         rank = self._placement.rank(shard, self._me)
         if rank is None:
             return _NEVER
-        if rank == 0 or owner == self._me:
+        if owner == self._me or self._alone:
             return 0.0
-        if owner is not None and owner == self._placement.preferred(shard):
-            return rank * LOST_RANK_SECONDS
+        if owner is not None:
+            return (rank + 1) * LOST_RANK_SECONDS
         return rank * FREE_RANK_SECONDS
 
     # --- claiming

@@ -28,6 +28,7 @@ class WorkerRow:
 
     ``weight``: its share of the shards, relative to the others'. ``link_address``:
     host:port of its link, None without one. ``stale``: it may claim no more.
+    ``present``: it has a lane, so it can own shards at this moment.
     """
 
     id: UUID
@@ -37,13 +38,17 @@ class WorkerRow:
     weight: float = 1.0
     draining: bool = False
     stale: bool = False
+    present: bool = True
     labels: tuple[str, ...] = ()
 
     @property
     def may_own(self) -> bool:
         """Whether shards are to go to it."""
-        return not (
-            self.draining or self.stale or self.role == "front" or self.weight <= 0
+        return (
+            self.present
+            and self.role != "front"
+            and self.weight > 0
+            and not (self.draining or self.stale)
         )
 
 

@@ -62,7 +62,9 @@ class Lane:
         name: str,
         on_lost: Callable[[Exception], None],
         on_alarm: Callable[[int, UUID, Alarm | None], None],
+        worker: UUID | None = None,
     ) -> None:
+        self._worker = worker
         self._on_alarm = on_alarm
         self._dsn = dsn
         self._database = database
@@ -83,7 +85,7 @@ class Lane:
         self.commits = 0
 
     async def open(self) -> None:
-        """Connect; the session's locks end with it.
+        """Connect; the session's locks end with it. Says that ``worker`` is present.
 
         Raises:
             Unavailable: Postgres can't be reached.
@@ -103,6 +105,9 @@ class Lane:
             for statement in sql.STATEMENTS:
                 prepared = await self._connection.prepare(statement)
                 self._prepared[statement] = prepared
+            if self._worker is not None:
+                bits = int.from_bytes(self._worker.bytes[:4], signed=True)
+                await self._prepared[sql.PRESENT].fetchval(bits)
         except (*DRIVER_ERRORS, OSError, TimeoutError) as error:
             if self._connection is not None:
                 self._connection.terminate()

@@ -17,6 +17,9 @@ BEGIN = (
 )
 RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
 BEAT = "SELECT 1"
+# That the worker with these first bits of its id has a lane; shared, since the session
+# of its last lane may linger.
+PRESENT = "SELECT pg_try_advisory_lock_shared(17492, $1)"
 
 # Prepared when the lane opens. The driver prepares others on the way, with a Flush: a
 # worker that is stopped between that and the Sync has a session that no server-side
@@ -31,4 +34,5 @@ STATEMENTS = (
     BEGIN,
     RELEASE,
     BEAT,
+    PRESENT,
 )

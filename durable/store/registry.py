@@ -32,9 +32,16 @@ SELECT w.address FROM durable.shard s JOIN durable.worker w ON w.id = s.owner
 WHERE s.id = $1
 """
 _LIVE = """
-SELECT id, address, link_address, role, weight, draining, stale IS NOT NULL, labels
-FROM durable.worker
-WHERE beat > clock_timestamp() - make_interval(secs => $1) ORDER BY id
+SELECT w.id, w.address, w.link_address, w.role, w.weight, w.draining,
+    w.stale IS NOT NULL, w.labels, EXISTS (
+        SELECT FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'advisory' AND l.classid = 17492 AND l.granted
+          AND l.objid = ('x' || left(w.id::text, 8))::bit(32)::bigint::oid
+          AND l.database = (
+            SELECT d.oid FROM pg_catalog.pg_database d
+            WHERE d.datname = pg_catalog.current_database()))
+FROM durable.worker w
+WHERE w.beat > clock_timestamp() - make_interval(secs => $1) ORDER BY w.id
 """
 _FREE = """
 SELECT s.id, s.owner FROM durable.shard s WHERE NOT EXISTS (
@@ -91,6 +98,7 @@ async def live(database: Database, silent_seconds: float) -> list[WorkerRow]:
             draining=row[5],
             stale=row[6],
             labels=tuple(row[7]),
+            present=row[8],
         )
         for row in await database.fetch(_LIVE, silent_seconds)
     ]

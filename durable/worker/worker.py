@@ -226,6 +226,7 @@ class Worker:
             name=f"durable lane {settings.worker_id.hex[:12]}",
             on_lost=on_lost,
             on_alarm=self._alarms.changed,
+            worker=settings.worker_id,
         )
 
 

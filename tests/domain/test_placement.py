@@ -71,6 +71,7 @@ def test_a_worker_that_goes_moves_only_its_own_shards_to_the_next_in_rank() -> N
     [
         WorkerRow(id=UUID(int=9), draining=True),
         WorkerRow(id=UUID(int=9), stale=True),
+        WorkerRow(id=UUID(int=9), present=False),
         WorkerRow(id=UUID(int=9), role="front"),
         WorkerRow(id=UUID(int=9), weight=0.0),
     ],
