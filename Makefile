@@ -8,7 +8,7 @@ APP ?= server/demo/app.py
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check format bench soak lock clean
+.PHONY: run test check format bench simulate soak lock clean
 
 run: .venv/.run-installed  ## serve the demo: http://127.0.0.1:8787
 	@exec $(BIN)/python -m server dev $(APP) --host $(HOST) --port $(PORT)
@@ -39,6 +39,9 @@ bench: .venv/.dev-installed  ## measure, against the same work done plainly
 soak: .venv/.dev-installed  ## the long runs
 	$(BIN)/python -m pytest -m soak --timeout=7200 $(ARGS)
 	$(BIN)/python -m tests.wire.mutants
+
+simulate: .venv/.dev-installed  ## 10,000 seeds of the ownership protocol, within a minute
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 # The newest versions that pyproject.toml allows; the run lock is a part of the dev lock.
 lock: .venv/bin/python

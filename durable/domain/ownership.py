@@ -35,10 +35,9 @@ LOST_RANK_SECONDS = 0.2
 FREE_RANK_SECONDS = 2.0
 # Shards that are being handed over at a time, and are begun in a second.
 HAND_OVER_AT_ONCE = 32
-# Seconds for which the live workers must be the same before shards move.
+# For so long the live workers must be the same before shards move.
 SETTLED_SECONDS = 1.0
-# Seconds until a lane is tried for again.
-REOPEN_SECONDS = 1.0
+REOPEN_SECONDS = 1.0  # until a lane is tried for again
 
 _NEVER = float("inf")
 
@@ -107,10 +106,8 @@ class Ownership:
     @property
     def settled(self) -> bool:
         """Whether all that could be had at the first look is served."""
-        if self._row.role == "front":
-            return True
         return (
-            self._has_looked
+            (self._has_looked or self._row.role == "front")
             and not self._more
             and not self._suspended
             and not any(self._in[phase] for phase in _COMING)
@@ -164,8 +161,7 @@ class Ownership:
 
     def _looked(self, event: steps.Looked) -> None:
         self._looking = False
-        if self._look_at > self._now or event.live is None:
-            # Not woken meanwhile.
+        if self._look_at > self._now or event.live is None:  # Not woken meanwhile.
             self._look_at = self._now + LOOK_SECONDS * (0.5 + self._draw())
         if event.live is None or self._draining or not self._lane_open:
             return
@@ -332,13 +328,12 @@ class Ownership:
             self._drain_on()
         else:
             self._reach_out()
-        if not self._with(Phase.RELEASING):
-            # One release at a time: what ends meanwhile goes with the next.
-            ended = self._with(Phase.ENDED)
-            for claim in ended:
-                self._set(claim.shard, Phase.RELEASING)
-            if ended:
-                self._effects.append(steps.Release(ended))
+        # One release at a time: what ends meanwhile goes with the next.
+        ended = [] if self._in[Phase.RELEASING] else self._with(Phase.ENDED)
+        for claim in ended:
+            self._set(claim.shard, Phase.RELEASING)
+        if ended:
+            self._effects.append(steps.Release(ended))
 
     def _let_wait_end(self) -> None:
         ready = [s for s, until in self._waiting.items() if until <= self._now]
@@ -346,13 +341,12 @@ class Ownership:
             del self._waiting[shard]
             self._set(shard, Phase.PREPARING)
         if ready and not self._draining:
-            claims = [self._claims[shard] for shard in ready]
-            self._effects.append(steps.Prepare(claims))
+            self._effects.append(steps.Prepare([self._claims[s] for s in ready]))
 
     def _drain_on(self) -> None:
-        self._waiting.clear()
-        for claim in self._with(Phase.WAITING, Phase.PREPARING):
-            # Never served: nothing is to be ended.
+        for claim in self._with(Phase.PREPARING):
+            # Never served: nothing is to be ended. What waits for W goes on waiting:
+            # who finds a shard released serves it at once.
             self._set(claim.shard, Phase.ENDED)
         self._hand_over(self._with(Phase.SERVED))
         if not self._phase and not self._drained:
@@ -372,8 +366,7 @@ class Ownership:
             self._effects.append(steps.Look(len(self._phase) < self._count))
 
     @property
-    def _may_look(self) -> bool:
-        # What is suspended is decided first.
+    def _may_look(self) -> bool:  # What is suspended is decided first.
         return self._lane_open and not self._looking and not self._suspended
 
     def _set_wake(self) -> None:
@@ -402,6 +395,6 @@ class Ownership:
         return [
             claim
             for claim in claims
-            if self._claims.get(claim.shard) == claim
-            and self._phase.get(claim.shard) is phase
+            if self._phase.get(claim.shard) is phase
+            and self._claims[claim.shard] == claim
         ]

@@ -1,0 +1,1 @@
+"""Seeded simulations of several workers on one Postgres, with the real decisions."""
