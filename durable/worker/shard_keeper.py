@@ -62,7 +62,8 @@ class ShardKeeper:
 
     ``live`` and ``free`` ask for the live nodes, and for (shard, owner of the row) of
     what nobody has locked. ``before_open`` is awaited before newly claimed shards are
-    served; ``on_claimed`` and ``on_released`` hear of shards that came and went.
+    served; ``on_claimed`` and ``on_released`` hear of shards that came and went, and
+    must not raise. Shards that go on after a lost lane are claimed, but not opened.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class ShardKeeper:
         self._machine = Ownership(row, shards, lease=lease, freshness=freshness)
         self._scope = TaskScope("shards")
         self._claims: dict[int, Claim] = {}
+        self._ended: list[Claim] = []
         self._changed: asyncio.Future[None] | None = None
         self._drained = asyncio.Event()
         self._drain_until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._events: deque[steps.Event] = deque()
         self._stepping = False
-        self._closed = False
+        self._started = self._closed = False
         self._doing: dict[type[Any], Callable[[Any], None]] = {
             steps.Serve: self._serve,
             steps.Suspend: self._suspend,
@@ -160,6 +162,7 @@ class ShardKeeper:
         lane = self._make_lane(self._lost)
         await lane.open()
         self.lane = lane
+        self._started = True
         self._feed(steps.LaneOpened())
         try:
             async with asyncio.timeout(self._lease):
@@ -169,7 +172,8 @@ class ShardKeeper:
 
     def wake(self) -> None:
         """Look at once who is live and what is free: something has changed."""
-        self._feed(steps.Woken())
+        if self._started and not self._closed:
+            self._feed(steps.Woken())
 
     async def drain(self, grace: float) -> None:
         """Hand every shard over; what still runs after ``grace`` seconds is ended."""
@@ -342,7 +346,14 @@ class ShardKeeper:
         # In the same turn: nothing can have been activated since.
         if self._claims.get(claim.shard) == claim:
             self._forget([claim])
-            self._feed(steps.Ended([claim]))
+            if not self._ended:
+                # What ends in the same turn is released together.
+                asyncio.get_running_loop().call_soon(self._feed_ended)
+            self._ended.append(claim)
+
+    def _feed_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        self._feed(steps.Ended(ended))
 
     def _forget(self, claims: Sequence[Claim]) -> list[int]:
         shards = [claim.shard for claim in claims]

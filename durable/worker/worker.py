@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AsyncExitStack
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# How long a drain may wait for its announcement.
+NOTICE_SECONDS = 1.0
 # The evictor looks so many times within the idle time.
 EVICTION_ROUNDS = 5
 
@@ -194,8 +197,9 @@ class Worker:
         """Let running handlers end, flush, end every activation, release the shards."""
         self._alarms.stop()
         try:
-            await registry.drain(self._database, self.settings.worker_id)
-        except Unavailable as error:
+            async with asyncio.timeout(NOTICE_SECONDS):
+                await registry.drain(self._database, self.settings.worker_id)
+        except (Unavailable, TimeoutError) as error:
             log.warning("others don't know of the drain: %s", error)
         await self.shards.drain(self.settings.drain)
         self.dispatcher.reset_all(Unavailable("this worker is shutting down"))

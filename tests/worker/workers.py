@@ -9,11 +9,13 @@ from typing import Any
 from uuid import uuid4
 
 from durable import DurableObject, Env
+from durable.domain.ids import shard_of
+from durable.domain.placement import Role
 from durable.objects.namespace import DurableObjectNamespace
 from durable.routing.router import Router
 from durable.store import registry
 from durable.store.database import Database
-from durable.worker.worker import Worker, WorkerSettings
+from durable.worker.worker import ShardSeams, Worker, WorkerSettings
 from tests.support.postgres import SHARDS
 
 TAG = 7
@@ -47,6 +49,9 @@ class Opened:
     def stub(self, name: str) -> Any:
         return self.things.get_by_name(name)
 
+    def shard(self, name: str) -> int:
+        return shard_of(self.things.id_from_name(name).value, SHARDS)
+
 
 class Counter(DurableObject):
     """Counts in storage, over whatever else happens."""
@@ -75,6 +80,8 @@ async def worker(
     freshness: float = 0.3,
     lease: float = 5.0,
     drain: float = 1.0,
+    role: Role = "both",
+    seams: ShardSeams | None = None,
 ) -> AsyncIterator[Opened]:
     async with Database(dsn, limit=lease, size=4, name="test reads") as database:
         env = Env({})
@@ -91,12 +98,14 @@ async def worker(
                 start_timeout=5,
                 drain=drain,
                 max_waiting=1000,
+                role=role,
             ),
             database,
             {TAG: cls},
             env=env,
             sql=NoSql(),
             timer=Timer(),
+            seams=seams,
         )
         router = Router(
             made.dispatcher,
