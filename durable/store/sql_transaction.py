@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.domain.errors import SqlError
+from durable.domain.sql_result import SqlResult
 from durable.store.sql_errors import TYPE_MISMATCHES
 from durable.store.sql_guard import Guarded
 from durable.store.sql_outcome import Layout, RoleMissingError, settle
@@ -19,28 +22,23 @@ from durable.store.sql_steps import (
     opening,
     schema_of,
 )
-from durable.store.sql_values import Bound, ReadingMemory, column_names, load_rows
+from durable.store.sql_values import (
+    Bound,
+    ReadingMemory,
+    column_names,
+    load_native_rows,
+    load_rows,
+)
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
     from durable.domain.ports import SqlTarget
     from durable.domain.writes import WriteSet
 
 _T = TypeVar("_T")
 
 _COUNTED = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
-
-
-@dataclass(frozen=True, slots=True)
-class SqlResult:
-    """What a statement gave. ``schema`` is the agent's: to be kept for the next target.
-
-    Of several statements, the rows are the last one's, ``rows_written`` is the sum.
-    """
-
-    rows: list[dict[str, Any]]
-    columns: tuple[str, ...]
-    rows_written: int
-    schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,15 @@ class Call:
         texts = [s.text.encode() for s in self.guarded.statements]
         last = Step(texts[-1], bound.values, bound.types, bound.formats)
         return [*(Step(text) for text in texts[:-1]), last]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeResult:
+    """Rows with Python's own types; a column is its name and its type's number."""
+
+    columns: list[tuple[str, int]]
+    rows: list[tuple[Any, ...]]
+    rowcount: int
 
 
 class AgentTransaction:
@@ -83,6 +90,13 @@ class AgentTransaction:
         self._opened = False
         self._ended = False
         self._make = target.schema is None
+        # One exchange after the other, also of tasks that were started inside.
+        self._turn = asyncio.Lock()
+
+    @property
+    def schema(self) -> str:
+        """The agent's schema."""
+        return schema_of(self._target)
 
     @property
     def ended(self) -> bool:
@@ -92,8 +106,46 @@ class AgentTransaction:
     async def run(self, statement: Any, params: Sequence[object] = ()) -> SqlResult:
         """Run a statement; nothing is committed yet."""
         call = self._prepare(statement, params)
-        self._require_open()
-        return await self._try_readings(call, self._run_inside)
+        async with self._turn:
+            self._require_open()
+            results = await self._try_readings(call, self._run_inside)
+        return self._result(results)
+
+    async def run_native(
+        self, statement: str, params: Sequence[object]
+    ) -> NativeResult:
+        """Run a statement with parameters and results as psycopg has them."""
+        call = self._prepare(statement, params)
+        step = self._session.step(b"", params)
+        bound = Bound(
+            list(step.values or ()), list(step.types or ()), list(step.formats or ())
+        )
+        async with self._turn:
+            self._require_open()
+            steps = call.steps(bound)
+            results = await self._with_role(lambda: self._run_inside(call, steps))
+        last = results[-1]
+        kinds = [last.ftype(i) for i in range(last.nfields)]
+        return NativeResult(
+            list(zip(column_names(last), kinds, strict=True)),
+            load_native_rows(last),
+            -1 if last.command_tuples is None else last.command_tuples,
+        )
+
+    async def savepoint(self, command: bytes) -> None:
+        """Set, release or go back to a savepoint of the caller's."""
+        async with self._turn:
+            if self._session.broken:
+                return  # nothing of it will be committed
+            self._require_open()
+            await self._with_role(lambda: self._savepoint(command))
+
+    def orm(self) -> AbstractAsyncContextManager[Any]:
+        """A SQLAlchemy session in this transaction."""
+        # Only those who use it pay for loading it.
+        from durable.store.sql_orm import orm_session
+
+        return orm_session(self)
 
     async def run_and_commit(self, call: Call, writes: WriteSet | None) -> SqlResult:
         """Run a statement and commit it with the write set: one round trip."""
@@ -125,8 +177,8 @@ class AgentTransaction:
             await self._end()
 
     async def _try_readings(
-        self, call: Call, send: Callable[[Call, list[Step]], Awaitable[SqlResult]]
-    ) -> SqlResult:
+        self, call: Call, send: Callable[[Call, list[Step]], Awaitable[_T]]
+    ) -> _T:
         """Offer the parameters in one way after the other, until the types suit."""
         first: SqlError | None = None
         query = call.guarded.query
@@ -160,9 +212,9 @@ class AgentTransaction:
         before = self._opening()
         after = closing(self._session, self._target, writes)
         answer = await self._settled(before, statements, after, call, commits=True)
-        return self._result(answer, len(before), len(statements))
+        return self._result(_own(answer, len(before), len(statements)))
 
-    async def _run_inside(self, call: Call, statements: list[Step]) -> SqlResult:
+    async def _run_inside(self, call: Call, statements: list[Step]) -> list[PGresult]:
         before = [*([] if self._opened else self._opening()), SAVEPOINT]
         try:
             answer = await self._settled(
@@ -175,7 +227,12 @@ class AgentTransaction:
                 await self._session.exchange([BACK_TO_SAVEPOINT, RELEASE])
             raise
         self._opened = True
-        return self._result(answer, len(before), len(statements))
+        return _own(answer, len(before), len(statements))
+
+    async def _savepoint(self, command: bytes) -> None:
+        before = [] if self._opened else self._opening()
+        await self._settled(before, [], [Step(command)], None, commits=False)
+        self._opened = True
 
     async def _commit(self, writes: WriteSet | None) -> None:
         if not self._opened and not writes:
@@ -208,8 +265,7 @@ class AgentTransaction:
     def _opening(self) -> list[Step]:
         return opening(self._session, self._target, self._role_prefix, make=self._make)
 
-    def _result(self, answer: Answer, first: int, count: int) -> SqlResult:
-        results = answer.results[first : first + count]
+    def _result(self, results: list[PGresult]) -> SqlResult:
         written = sum(
             result.command_tuples or 0
             for result in results
@@ -217,8 +273,8 @@ class AgentTransaction:
         )
         last = results[-1]
         return SqlResult(
-            rows=load_rows(last, self._session.transformer()),
-            columns=column_names(last),
+            column_names(last),
+            load_rows(last, self._session.transformer()),
             rows_written=written,
             schema=schema_of(self._target),
         )
@@ -231,3 +287,8 @@ class AgentTransaction:
         if not self._ended:
             self._ended = True
             await self._release(self._session)
+
+
+def _own(answer: Answer, first: int, count: int) -> list[PGresult]:
+    """The results of the agent's own statements."""
+    return answer.results[first : first + count]

@@ -277,7 +277,7 @@ async def test_parameters_of_every_kind_come_back(
         }
     ]  # fmt: skip
     assert datetime.fromisoformat(result.rows[0]["t"]) == now
-    assert (result.rows_written, result.columns[:2]) == (1, ("s", "i"))
+    assert (result.rows_written, result.column_names[:2]) == (1, ("s", "i"))
 
 
 _VALUES: tuple[tuple[str, list[object], object], ...] = (
