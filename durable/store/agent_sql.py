@@ -117,6 +117,7 @@ class AgentSql:
             self._login.role_prefix,
             prepare=self._prepare,
             memory=self._memory,
+            take=self._take,
             release=self._give_back,
         )
 

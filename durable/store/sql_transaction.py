@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from durable.domain.errors import SqlError
 from durable.domain.sql_result import SqlResult
 from durable.store.sql_errors import TYPE_MISMATCHES
 from durable.store.sql_guard import Guarded
-from durable.store.sql_outcome import Layout, RoleMissingError, settle
+from durable.store.sql_outcome import Layout, RoleMissingError, no_way_in, settle
 from durable.store.sql_session import Answer, Session, Step
 from durable.store.sql_steps import (
     BACK_TO_SAVEPOINT,
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
     from durable.domain.writes import WriteSet
 
 _T = TypeVar("_T")
+
+log = logging.getLogger(__name__)
+
+# As it is; with the role repaired; on two other sessions.
+_ATTEMPTS = 4
 
 _COUNTED = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
 
@@ -79,9 +85,11 @@ class AgentTransaction:
         *,
         prepare: Callable[[Any, Sequence[object]], Call],
         memory: ReadingMemory,
+        take: Callable[[], Awaitable[Session]],
         release: Callable[[Session], Awaitable[None]],
     ) -> None:
         self._session = session
+        self._take = take
         self._target = target
         self._role_prefix = role_prefix
         self._prepare = prepare
@@ -200,11 +208,31 @@ class AgentTransaction:
         raise first
 
     async def _with_role(self, send: Callable[[], Awaitable[_T]]) -> _T:
-        try:
-            return await send()
-        except RoleMissingError:
-            self._make = True  # the first time's way also repairs
-            return await send()
+        """Try again where the role isn't known: made or repaired, then elsewhere.
+
+        Postgres keeps a list of a login's roles in each backend. A change that comes
+        while the list is being made is lost on it (seen on 18 with agents that began at
+        the same moment); only another backend helps then.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await send()
+            except RoleMissingError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise no_way_in(str(error), error.query, error.code) from error
+                if attempt > 0:
+                    await self._renew()
+                self._make = True  # the first time's way also repairs
+        raise AssertionError("a loop without an end")
+
+    async def _renew(self) -> None:
+        """Go on with another session: nothing was done on this one."""
+        log.warning("a database session doesn't know an agent's role: it is closed")
+        self._session.broken = True
+        self._ended = True  # nothing is ours until there is another one
+        await self._release(self._session)
+        self._session = await self._take()
+        self._ended = False
 
     async def _run_whole(
         self, call: Call, statements: list[Step], writes: WriteSet | None

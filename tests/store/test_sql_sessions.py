@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from durable.domain.errors import CommitUnknown, SqlError, Unavailable
 from durable.domain.ports import SqlTarget
+from durable.store import sql_steps, sql_transaction
 from durable.store.agent_sql import AgentSql
 from durable.store.sql_login import AgentSqlSettings
 from tests.store.sql_targets import administrator, new_target, one_value, stored
@@ -165,3 +167,36 @@ async def _blocked(url: str) -> int:
             if row is not None:
                 return int(row[0])
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 3])
+async def test_a_session_that_does_not_know_a_role_is_replaced(
+    sql: AgentSql,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    refusals: int,
+) -> None:
+    target = new_target(database_url)
+    result = await sql.run(target, "CREATE TABLE t (v TEXT)")
+    target = dataclasses.replace(target, schema=result.schema)
+    left = refusals
+    real = sql_steps.opening
+
+    def opening(session: Any, target: Any, prefix: str, **given: bool) -> Any:
+        nonlocal left
+        left -= 1
+        return real(session, target, prefix if left < 0 else "nobody_", **given)
+
+    monkeypatch.setattr(sql_transaction, "opening", opening)
+    await sql.run(target, "INSERT INTO t VALUES ('x')", [], one_value("k", "1"))
+    left = refusals
+    async with sql.transaction(target) as transaction:
+        await transaction.run("INSERT INTO t VALUES ('y')")
+    left = -1
+    assert await sql.run(target, "SELECT v FROM t") == [{"v": "x"}, {"v": "y"}]
+    left = 4
+    with pytest.raises(SqlError, match="can't be made or entered"):
+        await sql.run(target, "SELECT v FROM t")
+    left = -1
+    assert stored(database_url, target.object_id) == {"k": 1}
+    assert await sql.run(target, "SELECT 1 AS a") == [{"a": 1}]
