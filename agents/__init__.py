@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agents.context import CurrentAgent, get_current_agent
     from agents.event_stream import event_stream
     from agents.routing import RouteInfo, get_agent_by_name, route_agent_request
-    from durable import Request, Response, SqlError
+    from durable import Request, Response, SqlError, SqlResult
 
 # The command line checks it: another distribution may install a package of this name.
 __distribution__ = "durable-agents"
@@ -29,6 +29,7 @@ __all__ = [
     "Response",
     "RouteInfo",
     "SqlError",
+    "SqlResult",
     "StreamingResponse",
     "callable",
     "event_stream",
@@ -44,7 +45,7 @@ _HOMES = {
     "agents.context": ("CurrentAgent", "get_current_agent"),
     "agents.event_stream": ("event_stream",),
     "agents.routing": ("RouteInfo", "get_agent_by_name", "route_agent_request"),
-    "durable": ("Request", "Response", "SqlError"),
+    "durable": ("Request", "Response", "SqlError", "SqlResult"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -13,6 +13,7 @@ from agents.callables import CallableOptions, Method, methods_of
 from agents.connection import Connection, ConnectionContext
 from agents.connections import Connections
 from agents.context import CurrentAgent, awaited_as, current
+from agents.sql import SqlMethods
 from agents.state_sync import UNSET, StateSync
 from agents.typed import StateCodec, state_codec, state_type_of
 from durable import DurableObject, Frame, Request, Response, must_await
@@ -26,7 +27,7 @@ Env = TypeVar("Env", default=Any)
 State = TypeVar("State", default=Any)
 
 
-class Agent(DurableObject, Generic[Env, State]):
+class Agent(SqlMethods, DurableObject, Generic[Env, State]):
     """A durable object with synced state, callable methods and client sockets.
 
     Hooks (``on_*``) may be plain or ``async``. ``initial_state`` is stored at the first
@@ -150,19 +151,6 @@ class Agent(DurableObject, Generic[Env, State]):
             ValueRefused: it isn't JSON; the message has the path of the bad value.
         """
         self.sync.set(state)
-
-    async def sql(self, statement: Any, *params: object) -> list[dict[str, Any]]:
-        """Run a statement in this agent's own Postgres schema; returns its rows.
-
-        ``$1``, ``$2`` … in the statement are the parameters. What was written before is
-        committed with it.
-
-        Raises:
-            SqlError: with the statement and the position.
-        """
-        result = await self.ctx.storage.sql(statement, params)
-        rows: list[dict[str, Any]] = result.rows
-        return rows
 
     def get_connections(self, tag: str | None = None) -> list[Connection]:
         """The open connections, or those with a tag."""

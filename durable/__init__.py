@@ -14,6 +14,7 @@ from durable.domain.errors import (
 )
 from durable.domain.ids import DurableObjectId, NameRefused
 from durable.domain.ports import Frame
+from durable.domain.sql_result import SqlResult
 from durable.objects import json_text
 from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
@@ -45,6 +46,7 @@ __all__ = [
     "Response",
     "Space",
     "SqlError",
+    "SqlResult",
     "StartFailed",
     "Unavailable",
     "ValueRefused",

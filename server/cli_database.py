@@ -46,7 +46,7 @@ async def _run(work: Callable[[Site], Awaitable[None]]) -> None:
 
     settings = Settings.from_environment(os.environ, project=load_project(Path.cwd()))
     logs.configure("warning", structured=False)
-    async with _database(settings) as dsn:
+    async with opened_site(settings) as dsn:
         shards = await check_schema(dsn, None)
         try:
             await work(Site(settings, dsn, shards))
@@ -57,7 +57,7 @@ async def _run(work: Callable[[Site], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[str]:
+async def opened_site(settings: Settings) -> AsyncIterator[str]:
     """The one that is set, else the embedded one, running or not."""
     if settings.database_url is not None:
         yield settings.database_url

@@ -6,6 +6,7 @@ import argparse
 import base64
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -29,8 +30,6 @@ from server.cli_database import (
 if TYPE_CHECKING:
     from durable.store.inspect import AgentRow, Place
 
-_KEYS_SHOWN = 200
-
 
 def add_commands(commands: Any) -> Any:
     """Adds the commands to the parser's; returns what is below ``agents``."""
@@ -45,6 +44,8 @@ def add_commands(commands: Any) -> Any:
     add_common(listed, _list)
     show = below.add_parser("show", help="one agent: row, state, keys, tables")
     add_agent(show)
+    show.add_argument("--limit", type=count, default=200, help="at most so many keys")
+    show.add_argument("--after", metavar="CURSOR", help="go on from a former show")
     add_common(show, _show)
 
     workers = commands.add_parser("workers", help="the workers that are known")
@@ -78,7 +79,7 @@ def _list(options: argparse.Namespace) -> int:
                 )
             except ValueError as error:
                 raise CommandError(str(error)) from error
-        cursor = None if end is None else _cursor(end)
+        cursor = _cursor(None if end is None else [end.tag, end.name, end.id.hex])
         if options.json:
             print_json({"agents": [_plain(row) for row in rows], "after": cursor})
             return
@@ -102,9 +103,10 @@ def _plain(row: AgentRow) -> dict[str, Any]:
     return {"class": plain.pop("class_name"), **plain, "id": row.id.hex}
 
 
-def _cursor(place: Place) -> str:
-    text = json.dumps([place.tag, place.name, place.id.hex])
-    return base64.urlsafe_b64encode(text.encode()).decode()
+def _cursor(place: Sequence[Any] | None) -> str | None:
+    if place is None:
+        return None
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
 
 
 def _place(cursor: str) -> Place:
@@ -119,6 +121,18 @@ def _place(cursor: str) -> Place:
         ) from error
 
 
+def _key_place(cursor: str | None) -> tuple[str, str]:
+    if cursor is None:
+        return "", ""
+    try:
+        space, key = json.loads(base64.urlsafe_b64decode(cursor))
+        return str(space), str(key)
+    except (ValueError, TypeError) as error:
+        raise CommandError(
+            "--after is not a cursor of `durable agents show`"
+        ) from error
+
+
 def _show(options: argparse.Namespace) -> int:
     async def work(site: Site) -> None:
         from durable.store import inspect
@@ -127,16 +141,21 @@ def _show(options: argparse.Namespace) -> int:
             async with found.database.connection() as connection:
                 row = found.row
                 text = await inspect.state(connection, row)
-                keys = await inspect.keys(connection, row, _KEYS_SHOWN)
+                keys, end = await inspect.keys(
+                    connection, row, options.limit, _key_place(options.after)
+                )
                 schema = row.sql_schema
                 tables = await inspect.tables(connection, schema) if schema else []
         state = None if text is None else json.loads(text)
         shown = {**_plain(row), "state": state}
         if options.json:
-            print_json({**shown, "keys": keys, "tables": tables})
+            rest = {"keys": keys, "after": _cursor(end), "tables": tables}
+            print_json({**shown, **rest})
             return
         print_fields(shown)
-        _print_rows(f"keys (the first {_KEYS_SHOWN})", keys)
+        _print_rows("keys", keys)
+        if end is not None:
+            print(f"more: --after {_cursor(end)}")
         _print_rows("tables", tables)
 
     return run_command(work)

@@ -126,8 +126,7 @@ async def _write_sql(options: argparse.Namespace, found: Found) -> None:
         print_json({"rows": result.rows, "rows_written": result.rows_written})
         return
     if result.rows:
-        rows = [list(row.values()) for row in result.rows]
-        print_table(list(dict.fromkeys(result.columns)), rows)
+        print_table(result.column_names, result.raw())
     print(f"committed, {result.rows_written} rows written")
 
 

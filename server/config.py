@@ -37,13 +37,14 @@ _FIELDS: Final = {
     f.name: f for f in dataclasses.fields(Settings) if "parse" in f.metadata
 }
 # Numbers too, but of a database or of one process, not of an app.
-_NO_LIMITS: Final = ("port", "shards")
+_NO_LIMITS: Final = ("port", "shards", "weight")
 LIMITS: Final = tuple(
     name
     for name, field in _FIELDS.items()
     if type(field.default) in (int, float) and name not in _NO_LIMITS
 )
 """The keys of ``[limits]``: every setting that is a number."""
+PLACEMENT: Final = ("labels", "weight")
 OBSERVABILITY: Final = ("log_level", "show_errors")
 
 _CLOUDFLARE: Final = "it is of Cloudflare's platform and means nothing here: remove it"
@@ -60,6 +61,7 @@ _HINTS: Final[Mapping[str, str]] = {
     **dict.fromkeys(_CLOUDFLARE_KEYS, _CLOUDFLARE),
     **{name: f"set {PREFIX}{name.upper()} in the environment" for name in _FIELDS},
     **dict.fromkeys(LIMITS, "its place is below [limits]"),
+    **dict.fromkeys(PLACEMENT, "its place is below [placement]"),
     **dict.fromkeys(OBSERVABILITY, "its place is below [observability]"),
     "env": "for another deployment set other DURABLE_* variables there",
     "enabled": "logs can't be switched off; log_level says how much is logged",
@@ -119,10 +121,10 @@ def _project(root: Table) -> Project:
         main=None if main is None else Configured(main, root.where("main")),
         bindings=_bindings(root.table("durable_objects"), name),
         migrations=parse_migrations(root),
-        placement=_placement(root.table("placement")),
         settings=_frozen(
             {
                 **dict(_settings(root.table("limits"), LIMITS)),
+                **dict(_settings(root.table("placement"), PLACEMENT)),
                 **dict(_settings(root.table("observability"), OBSERVABILITY)),
             }
         ),
@@ -153,11 +155,6 @@ def _bindings(durable_objects: Table, app: str | None) -> tuple[Binding, ...]:
     return tuple(found.values())
 
 
-def _placement(table: Table) -> tuple[str, ...]:
-    table.only(("labels",), _HINTS)
-    return table.texts("labels")
-
-
 def _settings(table: Table, keys: tuple[str, ...]) -> Iterator[tuple[str, Configured]]:
     table.only(keys, {key: hint for key, hint in _HINTS.items() if key not in keys})
     for key, value in table.values.items():
@@ -167,14 +164,15 @@ def _settings(table: Table, keys: tuple[str, ...]) -> Iterator[tuple[str, Config
 def _setting(table: Table, key: str, value: Any) -> Any:
     """A value as the environment's parser makes it, but with the types of TOML."""
     field = _FIELDS[key]
-    text = str(value)
+    is_list = isinstance(field.default, tuple)
+    text = ",".join(table.texts(key)) if is_list else str(value)
     is_number = type(field.default) in (int, float)
     if is_number and isinstance(value, str) and not key.endswith("_bytes"):
         text = ""  # only sizes may be texts, as "10 MiB"
     try:
         return field.metadata["parse"](text)
     except ValueError as error:
-        is_plain = type(value) in (str, int, float)
+        is_plain = is_list or type(value) in (str, int, float)
         shown = repr(value) if is_plain else describe_value(value)
         raise table.error(key, f"{shown} is not usable; it must be {error}") from None
 

@@ -40,8 +40,6 @@ class Project:
     bindings: tuple[Binding, ...] = ()
     """Empty: every class of the module is bound under its own name."""
     migrations: tuple[Migration, ...] = ()
-    placement: tuple[str, ...] = ()
-    """Labels of this worker. Kept: nothing is placed by them so far."""
     settings: Mapping[str, Configured] = field(
         default_factory=lambda: MappingProxyType({})
     )

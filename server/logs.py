@@ -70,5 +70,6 @@ def configure(level: str, *, structured: bool) -> None:
     handler.setFormatter(JsonFormatter() if structured else PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Chatty at "info" about what isn't ours to report.
-    for name in ("alembic", "apscheduler", "aiohttp.access", "asyncio"):
+    chatty = ("alembic", "apscheduler", "aiohttp.access", "asyncio", "psycopg")
+    for name in chatty:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -28,6 +28,8 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": 1024 * MIB}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
+_LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+MAX_LABELS: Final = 16
 _DSN_SCHEMES: Final = ("postgresql", "postgres")
 
 
@@ -71,6 +73,34 @@ def _seconds(least: float, most: float) -> Parser:
         return number
 
     return parse
+
+
+def _number(least: float, most: float) -> Parser:
+    def parse(value: str) -> float:
+        wanted = f"a number from {least:g} to {most:g}"
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not least <= number <= most:  # also refuses "nan"
+            raise ValueError(wanted)
+        return number
+
+    return parse
+
+
+def _labels(value: str) -> tuple[str, ...]:
+    labels = tuple(label.strip() for label in value.split(",")) if value.strip() else ()
+    if (
+        len(labels) > MAX_LABELS
+        or len(set(labels)) < len(labels)
+        or not all(_LABEL.fullmatch(label) for label in labels)
+    ):
+        raise ValueError(
+            f"up to {MAX_LABELS} different labels of small letters, digits and '-', "
+            "each up to 63 characters, such as weur"
+        )
+    return labels
 
 
 def _count(least: int, most: int) -> Parser:
@@ -204,6 +234,16 @@ class Settings:
         _count(1, 1_000_000),
         "Invocations that may wait for one object; beyond, they are refused with 503.",
     )
+    labels: tuple[str, ...] = _setting(
+        (),
+        _labels,
+        "Labels of this worker, with commas between, which location hints name.",
+    )
+    weight: float = _setting(
+        1.0,
+        _number(0.01, 100),
+        "This worker's share of the objects, as against other workers' weights.",
+    )
     show_errors: bool = _setting(
         False,
         _flag,
@@ -325,7 +365,7 @@ def describe() -> str:
             lines.append(f"{VAR_PREFIX}<NAME>\n    {f.metadata['doc']}")
         if "parse" not in f.metadata:
             continue
-        default = "unset" if f.default is None else f"{f.default}"
+        default = "unset" if f.default is None or f.default == () else f"{f.default}"
         if f.metadata["dev"] is not None:
             default += f"; {f.metadata['dev']} in `durable dev`"
         lines.append(f"{PREFIX}{f.name.upper()}  ({default})\n    {f.metadata['doc']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from durable.domain.alarms import Alarm
     from durable.domain.ids import DurableObjectId
+    from durable.domain.sql_result import SqlResult
     from durable.domain.writes import Claim, ObjectRow, Slot, Stored, WriteSet
 
 
@@ -103,7 +105,13 @@ class SqlTarget:
 class SqlTransaction(Protocol):
     """A fenced database transaction in an agent's schema."""
 
-    async def run(self, statement: Any, params: Sequence[object]) -> Any: ...
+    @property
+    def schema(self) -> str: ...
+
+    async def run(self, statement: Any, params: Sequence[object]) -> SqlResult: ...
+
+    def orm(self) -> AbstractAsyncContextManager[Any]:
+        """A SQLAlchemy session in the transaction; its end flushes, no more."""
 
     async def commit(self, writes: WriteSet) -> None: ...
 
@@ -123,7 +131,7 @@ class SqlRunner(Protocol):
         statement: Any,
         params: Sequence[object],
         writes: WriteSet,
-    ) -> Any: ...
+    ) -> SqlResult: ...
 
     async def begin(self, target: SqlTarget) -> SqlTransaction: ...
 

@@ -99,7 +99,7 @@ class Activation:
         self.socket_events = SocketEvents(self)
         self._cls = cls
         self._context = context
-        self._sql = ObjectSql(self.rows, self.input_gate, context.sql)
+        self.object_sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
         self._running: set[asyncio.Task[Any]] = set()
         self._streams = Streams(self.output_gate, self._guard)
@@ -180,7 +180,7 @@ class Activation:
                 await self._outwait(before)
             loaded = await self._context.reader.load(self.claim.shard, self.id.value)
             self.rows.opened(loaded)
-            self._sql.schema = loaded.sql_schema
+            self.object_sql.schema = loaded.sql_schema
             if self.id.name is None and loaded.name is not None:
                 # Woken by its id alone: the stored name is the object's.
                 self.id = DurableObjectId(self.id.value, loaded.name)
@@ -346,20 +346,20 @@ class Activation:
         """Run a statement in the object's own schema; what is pending goes along."""
         transaction = self.open_transaction
         if transaction is not None and self.rows.is_inside:
-            return await self._sql.run_in(transaction, statement, params)
-        return await self._sql.run(statement, params)
+            return await self.object_sql.run_in(transaction, statement, params)
+        return await self.object_sql.run(statement, params)
 
     def delete_everything(self) -> Awaitable[None]:
         """Delete all rows of the object, and its schema."""
         if self.rows.is_inside:
             raise ValueRefused("delete_all() can't be part of a transaction")
-        if not self._sql.was_used:
+        if not self.object_sql.was_used:
             self.rows.delete_all_rows()
             return Done(None)
         self.rows.reserve()
         self.rows.delete_all_rows()
         self.input_gate.lock()
-        dropping = self._scope.start(self._sql.drop())
+        dropping = self._scope.start(self.object_sql.drop())
         dropping.add_done_callback(lambda _: self.input_gate.unlock())
         return asyncio.shield(dropping)
 

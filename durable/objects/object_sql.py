@@ -6,15 +6,18 @@ this object meanwhile. A statement that fails was rolled back: the write set wai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from durable.domain.errors import CommitUnknown, DurableError, SqlError, Unavailable
 from durable.domain.ports import SqlTarget
 
 if TYPE_CHECKING:
-    from durable.domain.ports import SqlRunner
+    from durable.domain.ports import SqlRunner, SqlTransaction
+    from durable.domain.sql_result import SqlResult
     from durable.gates.input_gate import InputGate
+    from durable.objects.activation import Activation
     from durable.objects.transaction import Transaction
     from durable.objects.write_back import WriteBack
 
@@ -35,7 +38,7 @@ class ObjectSql:
         """Whether there is a schema, or may be one soon."""
         return self.schema is not None or self._issued
 
-    async def run(self, statement: Any, params: Sequence[object]) -> Any:
+    async def run(self, statement: Any, params: Sequence[object]) -> SqlResult:
         """Run a statement in a transaction of its own.
 
         Raises:
@@ -47,7 +50,7 @@ class ObjectSql:
         try:
             self._rows.reserve()
             writes = await self._rows.take_for_sql()
-            result = await self._committing(
+            result: SqlResult = await self._committing(
                 self._runner.run(self._target(), statement, params, writes)
             )
             self.schema = result.schema
@@ -58,21 +61,47 @@ class ObjectSql:
 
     async def run_in(
         self, transaction: Transaction, statement: Any, params: Sequence[object]
-    ) -> Any:
+    ) -> SqlResult:
         """Run a statement in an open transaction, which its first statement begins."""
-        self._issued = True
         async with transaction.one_statement:
-            if transaction.sql is None:
-                self._rows.reserve()
-                await self._rows.take_for_sql()
-                try:
-                    transaction.sql = await self._runner.begin(self._target())
-                except BaseException:
-                    self._rows.put_back()
-                    raise
-            result = await transaction.sql.run(statement, params)
+            sql = await self._begun(transaction)
+            result = await sql.run(statement, params)
         self.schema = result.schema
         return result
+
+    @asynccontextmanager
+    async def orm(self, activation: Activation) -> AsyncIterator[Any]:
+        """A SQLAlchemy session in the open transaction, or in one of its own."""
+        open_one = activation.open_transaction
+        if open_one is not None and self._rows.is_inside:
+            async with self._session_in(open_one) as session:
+                yield session
+            return
+        async with (
+            activation.transaction() as transaction,
+            self._session_in(transaction) as session,
+        ):
+            yield session
+
+    @asynccontextmanager
+    async def _session_in(self, transaction: Transaction) -> AsyncIterator[Any]:
+        async with transaction.one_statement:
+            sql = await self._begun(transaction)
+        async with sql.orm() as session:
+            yield session
+        self.schema = sql.schema
+
+    async def _begun(self, transaction: Transaction) -> SqlTransaction:
+        self._issued = True
+        if transaction.sql is None:
+            self._rows.reserve()
+            await self._rows.take_for_sql()
+            try:
+                transaction.sql = await self._runner.begin(self._target())
+            except BaseException:
+                self._rows.put_back()
+                raise
+        return transaction.sql
 
     async def drop(self) -> None:
         """Drop the schema, together with what was reserved: both, or the reset."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -19,6 +20,7 @@ from durable.objects import codec
 from durable.objects.cache import in_order
 
 if TYPE_CHECKING:
+    from durable.domain.sql_result import SqlResult
     from durable.domain.writes import Stored
     from durable.objects.activation import Activation
     from durable.objects.transaction import Transaction
@@ -207,15 +209,31 @@ class DurableObjectStorage(Space):
         """
         return self._activation.delete_everything()
 
-    async def sql(self, statement: Any, params: Sequence[object] = ()) -> Any:
-        """Run a statement in the object's own Postgres schema.
+    async def sql(self, statement: Any, params: Sequence[object] = ()) -> SqlResult:
+        """Run a statement in the object's own Postgres schema; its rows, as a list.
 
-        What was written before is committed with it. The result has ``rows``.
+        What was written before is committed with it. Several statements may stand in
+        one text, separated by ``;``: the parameters belong to the last one.
 
         Raises:
             SqlError: with the statement and the position; nothing was written.
         """
-        return await self._activation.sql(statement, params)
+        result: SqlResult = await self._activation.sql(statement, params)
+        return result
+
+    def orm(self) -> AbstractAsyncContextManager[Any]:
+        """``async with storage.orm() as session:`` SQLAlchemy in the object's schema.
+
+        The session is an ``AsyncSession``. What it does, what ``sql`` does inside and
+        what is written to the object commit together at the end of the block, or not
+        at all; a transaction that is open already is joined. ``session.commit()`` and
+        ``rollback()`` work on a savepoint inside of it.
+
+        Raises:
+            sqlalchemy.exc.DBAPIError: a statement was refused (``__cause__`` says why).
+            DurableError: the activation was reset.
+        """
+        return self._activation.object_sql.orm(self._activation)
 
     def set_alarm(self, when: datetime | timedelta | float) -> Awaitable[None]:
         """Wake the object at a time, by calling ``alarm()``; replaces an earlier one.

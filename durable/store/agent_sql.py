@@ -25,13 +25,14 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from durable.domain.errors import SettingsError, Unavailable
+from durable.domain.sql_result import SqlResult
 from durable.store.sql_errors import sql_error
 from durable.store.sql_guard import SqlGuard
 from durable.store.sql_login import AgentSqlSettings, Login, prepare_login
 from durable.store.sql_outcome import Layout, settle
 from durable.store.sql_session import Session
 from durable.store.sql_steps import PREPARE_OPENING, closing, dropping
-from durable.store.sql_transaction import AgentTransaction, Call, SqlResult
+from durable.store.sql_transaction import AgentTransaction, Call
 from durable.store.sql_values import (
     RESULT_ADAPTERS,
     ReadingMemory,
@@ -116,6 +117,7 @@ class AgentSql:
             self._login.role_prefix,
             prepare=self._prepare,
             memory=self._memory,
+            take=self._take,
             release=self._give_back,
         )
 

@@ -40,7 +40,8 @@ _ONE = f"{_AGENT} WHERE tag = $1 AND shard = $2 AND id = $3"
 _KEYS = """
 SELECT space, key, CASE WHEN blob IS NULL THEN 'json' ELSE 'blob' END AS kind,
     coalesce(octet_length(value::text), octet_length(blob)) AS bytes
-FROM durable.kv WHERE shard = $1 AND object = $2 ORDER BY space, key LIMIT $3
+FROM durable.kv WHERE shard = $1 AND object = $2 AND (space, key) > ($3, $4)
+ORDER BY space, key LIMIT $5
 """
 _STATE = """
 SELECT value::text FROM durable.kv
@@ -167,10 +168,17 @@ async def agent(
     return None if row is None else AgentRow(*row)
 
 
-async def keys(connection: Any, found: AgentRow, limit: int) -> list[dict[str, Any]]:
-    """The first keys of an agent in all its spaces: space, key, kind, bytes."""
-    rows = await connection.fetch(_KEYS, found.shard, found.id, limit)
-    return [dict(row) for row in rows]
+async def keys(
+    connection: Any, found: AgentRow, limit: int, after: tuple[str, str] = ("", "")
+) -> tuple[list[dict[str, Any]], tuple[str, str] | None]:
+    """Keys of an agent in all its spaces, and where the page ended if there are more.
+
+    Each has space, key, kind, bytes; ``after`` is a space and a key.
+    """
+    rows = await connection.fetch(_KEYS, found.shard, found.id, *after, limit + 1)
+    page = [dict(row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return page, (page[-1]["space"], page[-1]["key"]) if more else None
 
 
 async def state(connection: Any, found: AgentRow) -> str | None:

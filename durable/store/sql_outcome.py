@@ -11,6 +11,7 @@ from durable.domain.errors import (
     CommitUnknown,
     DataRefused,
     DurableError,
+    SqlError,
     Unavailable,
 )
 from durable.store.sql_errors import error_of, sent_position, sql_error, sqlstate
@@ -24,7 +25,12 @@ _NO_SUCH_ROLE = frozenset({"22023", "42501", "42704"})
 
 
 class RoleMissingError(Exception):
-    """The agent's role isn't there, or isn't ours: the database was copied."""
+    """The agent's role isn't there, or this backend doesn't know that it is ours."""
+
+    def __init__(self, message: str, query: str, code: str) -> None:
+        super().__init__(message)
+        self.query = query
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,9 @@ def _refused(
         return CommitFailed(message)
     query = guarded.query if guarded is not None else "DROP SCHEMA"
     if failed < layout.opening:
-        if code in _NO_SUCH_ROLE and not layout.makes:
-            return RoleMissingError(message)
-        return sql_error(
-            f"the agent's schema can't be made or entered: {message}",
-            query,
-            sqlstate=code,
-            hint="docs/sql.md says which rights the database role needs",
-        )
+        if code in _NO_SUCH_ROLE:
+            return RoleMissingError(message, query, code)
+        return no_way_in(message, query, code)
     if guarded is not None and failed < layout.opening + layout.statements:
         sent = sent_position(result)
         statement = guarded.statements[failed - layout.opening]
@@ -102,6 +103,16 @@ def _refused(
     if code.startswith(("08", "57")):
         return CommitUnknown(f"Postgres was interrupted in a commit: {message}")
     return error_of(result, query, None)
+
+
+def no_way_in(message: str, query: str, code: str) -> SqlError:
+    """What an author is told when the schema can't be used at all."""
+    return sql_error(
+        f"the agent's schema can't be made or entered: {message}",
+        query,
+        sqlstate=code,
+        hint="docs/sql.md says which rights the database role needs",
+    )
 
 
 def _lost(

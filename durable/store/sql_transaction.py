@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.domain.errors import SqlError
+from durable.domain.sql_result import SqlResult
 from durable.store.sql_errors import TYPE_MISMATCHES
 from durable.store.sql_guard import Guarded
-from durable.store.sql_outcome import Layout, RoleMissingError, settle
+from durable.store.sql_outcome import Layout, RoleMissingError, no_way_in, settle
 from durable.store.sql_session import Answer, Session, Step
 from durable.store.sql_steps import (
     BACK_TO_SAVEPOINT,
@@ -19,28 +23,28 @@ from durable.store.sql_steps import (
     opening,
     schema_of,
 )
-from durable.store.sql_values import Bound, ReadingMemory, column_names, load_rows
+from durable.store.sql_values import (
+    Bound,
+    ReadingMemory,
+    column_names,
+    load_native_rows,
+    load_rows,
+)
 
 if TYPE_CHECKING:
+    from psycopg.pq.abc import PGresult
+
     from durable.domain.ports import SqlTarget
     from durable.domain.writes import WriteSet
 
 _T = TypeVar("_T")
 
+log = logging.getLogger(__name__)
+
+# As it is; with the role repaired; on two other sessions.
+_ATTEMPTS = 4
+
 _COUNTED = (b"INSERT", b"UPDATE", b"DELETE", b"MERGE")
-
-
-@dataclass(frozen=True, slots=True)
-class SqlResult:
-    """What a statement gave. ``schema`` is the agent's: to be kept for the next target.
-
-    Of several statements, the rows are the last one's, ``rows_written`` is the sum.
-    """
-
-    rows: list[dict[str, Any]]
-    columns: tuple[str, ...]
-    rows_written: int
-    schema: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,15 @@ class Call:
         texts = [s.text.encode() for s in self.guarded.statements]
         last = Step(texts[-1], bound.values, bound.types, bound.formats)
         return [*(Step(text) for text in texts[:-1]), last]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeResult:
+    """Rows with Python's own types; a column is its name and its type's number."""
+
+    columns: list[tuple[str, int]]
+    rows: list[tuple[Any, ...]]
+    rowcount: int
 
 
 class AgentTransaction:
@@ -72,9 +85,11 @@ class AgentTransaction:
         *,
         prepare: Callable[[Any, Sequence[object]], Call],
         memory: ReadingMemory,
+        take: Callable[[], Awaitable[Session]],
         release: Callable[[Session], Awaitable[None]],
     ) -> None:
         self._session = session
+        self._take = take
         self._target = target
         self._role_prefix = role_prefix
         self._prepare = prepare
@@ -83,6 +98,13 @@ class AgentTransaction:
         self._opened = False
         self._ended = False
         self._make = target.schema is None
+        # One exchange after the other, also of tasks that were started inside.
+        self._turn = asyncio.Lock()
+
+    @property
+    def schema(self) -> str:
+        """The agent's schema."""
+        return schema_of(self._target)
 
     @property
     def ended(self) -> bool:
@@ -92,8 +114,46 @@ class AgentTransaction:
     async def run(self, statement: Any, params: Sequence[object] = ()) -> SqlResult:
         """Run a statement; nothing is committed yet."""
         call = self._prepare(statement, params)
-        self._require_open()
-        return await self._try_readings(call, self._run_inside)
+        async with self._turn:
+            self._require_open()
+            results = await self._try_readings(call, self._run_inside)
+        return self._result(results)
+
+    async def run_native(
+        self, statement: str, params: Sequence[object]
+    ) -> NativeResult:
+        """Run a statement with parameters and results as psycopg has them."""
+        call = self._prepare(statement, params)
+        step = self._session.step(b"", params)
+        bound = Bound(
+            list(step.values or ()), list(step.types or ()), list(step.formats or ())
+        )
+        async with self._turn:
+            self._require_open()
+            steps = call.steps(bound)
+            results = await self._with_role(lambda: self._run_inside(call, steps))
+        last = results[-1]
+        kinds = [last.ftype(i) for i in range(last.nfields)]
+        return NativeResult(
+            list(zip(column_names(last), kinds, strict=True)),
+            load_native_rows(last),
+            -1 if last.command_tuples is None else last.command_tuples,
+        )
+
+    async def savepoint(self, command: bytes) -> None:
+        """Set, release or go back to a savepoint of the caller's."""
+        async with self._turn:
+            if self._session.broken:
+                return  # nothing of it will be committed
+            self._require_open()
+            await self._with_role(lambda: self._savepoint(command))
+
+    def orm(self) -> AbstractAsyncContextManager[Any]:
+        """A SQLAlchemy session in this transaction."""
+        # Only those who use it pay for loading it.
+        from durable.store.sql_orm import orm_session
+
+        return orm_session(self)
 
     async def run_and_commit(self, call: Call, writes: WriteSet | None) -> SqlResult:
         """Run a statement and commit it with the write set: one round trip."""
@@ -125,8 +185,8 @@ class AgentTransaction:
             await self._end()
 
     async def _try_readings(
-        self, call: Call, send: Callable[[Call, list[Step]], Awaitable[SqlResult]]
-    ) -> SqlResult:
+        self, call: Call, send: Callable[[Call, list[Step]], Awaitable[_T]]
+    ) -> _T:
         """Offer the parameters in one way after the other, until the types suit."""
         first: SqlError | None = None
         query = call.guarded.query
@@ -148,11 +208,31 @@ class AgentTransaction:
         raise first
 
     async def _with_role(self, send: Callable[[], Awaitable[_T]]) -> _T:
-        try:
-            return await send()
-        except RoleMissingError:
-            self._make = True  # the first time's way also repairs
-            return await send()
+        """Try again where the role isn't known: made or repaired, then elsewhere.
+
+        Postgres keeps a list of a login's roles in each backend. A change that comes
+        while the list is being made is lost on it (seen on 18 with agents that began at
+        the same moment); only another backend helps then.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await send()
+            except RoleMissingError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise no_way_in(str(error), error.query, error.code) from error
+                if attempt > 0:
+                    await self._renew()
+                self._make = True  # the first time's way also repairs
+        raise AssertionError("a loop without an end")
+
+    async def _renew(self) -> None:
+        """Go on with another session: nothing was done on this one."""
+        log.warning("a database session doesn't know an agent's role: it is closed")
+        self._session.broken = True
+        self._ended = True  # nothing is ours until there is another one
+        await self._release(self._session)
+        self._session = await self._take()
+        self._ended = False
 
     async def _run_whole(
         self, call: Call, statements: list[Step], writes: WriteSet | None
@@ -160,9 +240,9 @@ class AgentTransaction:
         before = self._opening()
         after = closing(self._session, self._target, writes)
         answer = await self._settled(before, statements, after, call, commits=True)
-        return self._result(answer, len(before), len(statements))
+        return self._result(_own(answer, len(before), len(statements)))
 
-    async def _run_inside(self, call: Call, statements: list[Step]) -> SqlResult:
+    async def _run_inside(self, call: Call, statements: list[Step]) -> list[PGresult]:
         before = [*([] if self._opened else self._opening()), SAVEPOINT]
         try:
             answer = await self._settled(
@@ -175,7 +255,12 @@ class AgentTransaction:
                 await self._session.exchange([BACK_TO_SAVEPOINT, RELEASE])
             raise
         self._opened = True
-        return self._result(answer, len(before), len(statements))
+        return _own(answer, len(before), len(statements))
+
+    async def _savepoint(self, command: bytes) -> None:
+        before = [] if self._opened else self._opening()
+        await self._settled(before, [], [Step(command)], None, commits=False)
+        self._opened = True
 
     async def _commit(self, writes: WriteSet | None) -> None:
         if not self._opened and not writes:
@@ -208,8 +293,7 @@ class AgentTransaction:
     def _opening(self) -> list[Step]:
         return opening(self._session, self._target, self._role_prefix, make=self._make)
 
-    def _result(self, answer: Answer, first: int, count: int) -> SqlResult:
-        results = answer.results[first : first + count]
+    def _result(self, results: list[PGresult]) -> SqlResult:
         written = sum(
             result.command_tuples or 0
             for result in results
@@ -217,8 +301,8 @@ class AgentTransaction:
         )
         last = results[-1]
         return SqlResult(
-            rows=load_rows(last, self._session.transformer()),
-            columns=column_names(last),
+            column_names(last),
+            load_rows(last, self._session.transformer()),
             rows_written=written,
             schema=schema_of(self._target),
         )
@@ -231,3 +315,8 @@ class AgentTransaction:
         if not self._ended:
             self._ended = True
             await self._release(self._session)
+
+
+def _own(answer: Answer, first: int, count: int) -> list[PGresult]:
+    """The results of the agent's own statements."""
+    return answer.results[first : first + count]

@@ -24,6 +24,7 @@ from uuid import UUID
 import psycopg
 from psycopg.abc import Transformer
 from psycopg.adapt import AdaptersMap, Buffer, Loader
+from psycopg.adapt import Transformer as NewTransformer
 from psycopg.pq import Format
 from psycopg.pq.abc import PGresult
 from psycopg.types import TypeInfo
@@ -277,17 +278,17 @@ def _type(name: str) -> TypeInfo:
 RESULT_ADAPTERS = _result_adapters()
 
 
-def load_rows(result: PGresult, transformer: Transformer) -> list[dict[str, Any]]:
-    """The rows of a result as mappings; of equal column names the last one counts."""
+def load_rows(result: PGresult, transformer: Transformer) -> list[tuple[Any, ...]]:
+    """The values of a result, row by row."""
     if result.nfields == 0:
         return []
-    names = column_names(result)
     transformer.set_pgresult(result)
+    return transformer.load_rows(0, result.ntuples, tuple)
 
-    def row(values: Sequence[Any]) -> dict[str, Any]:
-        return dict(zip(names, values, strict=True))
 
-    return transformer.load_rows(0, result.ntuples, row)
+def load_native_rows(result: PGresult) -> list[tuple[Any, ...]]:
+    """The values of a result as psycopg reads them: dates are dates."""
+    return load_rows(result, NewTransformer())
 
 
 def column_names(result: PGresult) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
 from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
+from durable.domain.sql_result import SqlResult
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
 from durable.objects.activation_context import ActivationContext
 from durable.objects.cache import in_order
@@ -191,12 +192,6 @@ class Lane:
         self.rows.apply(source.object_id, writes)
 
 
-@dataclass
-class Result:
-    rows: list[dict[str, Any]]
-    schema: str
-
-
 class Sql:
     """Statements are told what to do: "ok", "bad" (SqlError), "hang"."""
 
@@ -212,7 +207,7 @@ class Sql:
         statement: Any,
         params: Sequence[object],
         writes: WriteSet,
-    ) -> Result:
+    ) -> SqlResult:
         if not isinstance(statement, str):
             raise TypeError("a statement is a str")
         result = await self.statement(statement)
@@ -231,7 +226,7 @@ class Sql:
         self.rows.schemas.pop(target.object_id, None)
         self.rows.apply(target.object_id, writes)
 
-    async def statement(self, statement: str) -> Result:
+    async def statement(self, statement: str) -> SqlResult:
         self.log.append(statement)
         await asyncio.sleep(0)
         if statement == "hang":
@@ -240,7 +235,7 @@ class Sql:
             raise SqlError("refused", query=statement)
         if self.failure is not None:
             raise self.failure
-        return Result([], "agent_schema")
+        return SqlResult((), (), schema="agent_schema")
 
     def _commit(self, target: SqlTarget, writes: WriteSet) -> None:
         if writes.create is None:
@@ -253,8 +248,12 @@ class SqlTransaction:
     def __init__(self, sql: Sql, target: SqlTarget) -> None:
         self._sql = sql
         self._target = target
+        self.schema = "agent_schema"
 
-    async def run(self, statement: Any, params: Sequence[object]) -> Result:
+    def orm(self) -> AbstractAsyncContextManager[Any]:
+        raise NotImplementedError("there is no SQLAlchemy without a database")
+
+    async def run(self, statement: Any, params: Sequence[object]) -> SqlResult:
         return await self._sql.statement(statement)
 
     async def commit(self, writes: WriteSet) -> None:

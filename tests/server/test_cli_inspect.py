@@ -110,6 +110,13 @@ def test_one_agent_is_shown_with_its_state_keys_and_tables(desk: Desk) -> None:
     keys = [(key["space"], key["key"], key["kind"]) for key in shown["keys"]]
     assert keys == [("agent", "state", "json"), ("user", "last", "blob")]
     assert [table["name"] for table in shown["tables"]] == ["notes"]
+    first = desk.json("agents", "show", "Counter/lobby", "--limit", "1")
+    assert [key["key"] for key in first["keys"]] == ["state"]
+    rest = desk.json("agents", "show", "Counter/lobby", "--after", first["after"])
+    assert ([key["key"] for key in rest["keys"]], rest["after"]) == (["last"], None)
+    assert "not a cursor" in desk.refuses(
+        "agents", "show", "Counter/lobby", "--after", "x"
+    )
     by_id = desk.json("agents", "show", f"Counter/{shown['id']}", "--id")
     assert by_id == shown
     assert "notes" in desk.does("agents", "show", "Counter/lobby")

@@ -1,10 +1,8 @@
-"""Each key of durable.toml: a good value, none, and a bad one."""
+"""durable.toml as a whole: unknown keys, places, precedence, what we ship."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,124 +27,6 @@ def refusal(directory: Path, text: str, file: str = "durable.toml") -> str:
 
 
 BINDING = '\n[[durable_objects.bindings]]\nname = "A"\nclass_name = "B"\n'
-
-# What to read from the project, a file, what it gives; and without a file.
-GOOD: list[tuple[Callable[[Project], Any], str, Any, Any]] = [
-    (lambda p: p.name, 'name = "my-app"', "my-app", None),
-    (lambda p: p.main and p.main.value, 'main = "a:fetch"', "a:fetch", None),
-    (lambda p: p.bindings, BINDING, (Binding("A", "B"),), ()),
-    (
-        lambda p: p.bindings,
-        f'name = "mine"{BINDING}script_name = "theirs"',
-        (Binding("A", "B", "theirs"),),
-        (),
-    ),
-    (
-        lambda p: p.bindings,
-        f'name = "mine"{BINDING}script_name = "mine"',
-        (Binding("A", "B"),),
-        (),
-    ),
-    (
-        lambda p: [m.tag for m in p.migrations],
-        '[[migrations]]\ntag = "1"\n[[migrations]]\ntag = "2"',
-        ["1", "2"],
-        [],
-    ),
-    (lambda p: dict(p.vars), "[vars]\nA = 1", {"A": 1}, {}),
-    (lambda p: p.placement, '[placement]\nlabels = ["eu"]', ("eu",), ()),
-    (
-        lambda p: {k: v.value for k, v in p.settings.items()},
-        "[limits]\nmax_waiting = 7",
-        {"max_waiting": 7},
-        {},
-    ),
-    (
-        lambda p: {k: v.value for k, v in p.settings.items()},
-        '[observability]\nlog_level = "debug"\nshow_errors = true',
-        {"log_level": "debug", "show_errors": True},
-        {},
-    ),
-]
-
-
-@pytest.mark.parametrize(("read", "text", "value", "default"), GOOD)
-def test_a_good_value_is_taken_and_a_missing_one_has_a_default(
-    tmp_path: Path, read: Callable[[Project], Any], text: str, value: Any, default: Any
-) -> None:
-    assert read(load_project(tmp_path)) == default
-    assert read(load(tmp_path, "# empty")) == default
-    assert read(load(tmp_path, text)) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("\nname = 5", "2: name: must be a text that is not empty, not a number"),
-        ('name = " "', "1: name: must be a text that is not empty, not an empty one"),
-        ('name = "a b"', "1: name: 'a b' is no name for an app"),
-        ("\n\nmain = []", "3: main: must be a text"),
-        ("durable_objects = 1", "1: durable_objects: must be a table"),
-        ("[durable_objects]\nbindings = 1", "2: durable_objects.bindings: must be a"),
-        (
-            '[durable_objects]\nbindings = [\n"A"]',
-            "3: durable_objects.bindings[0]: must be a table",
-        ),
-        (
-            BINDING.replace('"A"', "true"),
-            "3: durable_objects.bindings[0].name: must be a text",
-        ),
-        (
-            BINDING.replace('"A"', '"A-B"'),
-            "3: durable_objects.bindings[0].name: 'A-B' must be a Python name",
-        ),
-        (
-            BINDING.replace('"A"', '"cache"'),
-            "3: durable_objects.bindings[0].name: 'cache' is a name that env has",
-        ),
-        (
-            BINDING.replace('name = "A"\n', "", 1),
-            "2: durable_objects.bindings[0].name: is missing",
-        ),
-        (
-            BINDING.replace('class_name = "B"', ""),
-            "2: durable_objects.bindings[0].class_name: is missing",
-        ),
-        (
-            BINDING.replace('"B"', '"m.B"'),
-            "4: durable_objects.bindings[0].class_name: 'm.B' is no Python name",
-        ),
-        (
-            BINDING + "script_name = 1",
-            "5: durable_objects.bindings[0].script_name: must be a text",
-        ),
-        (BINDING + BINDING, "7: durable_objects.bindings[1].name: A is bound twice"),
-        ("migrations = 1", "1: migrations: must be a list of tables"),
-        ("\nvars = 1", "2: vars: must be a table"),
-        (BINDING + "[vars]\nA = 1", "6: vars.A: is the name of a binding too"),
-        ("limits = 1", "1: limits: must be a table"),
-        ("placement = 1", "1: placement: must be a table"),
-        ("[placement]\nlabels = 1", "2: placement.labels: must be a list of texts"),
-        ("[placement]\nlabels = [\n'a',\n1]", "4: placement.labels[1]: must be a text"),
-        (
-            "[placement]\nlabels = ['a', 'a']",
-            "2: placement.labels[1]: 'a' is in the list twice",
-        ),
-        ("observability = 1", "1: observability: must be a table"),
-        (
-            "[observability]\nlog_level = 'loud'",
-            "2: observability.log_level: 'loud' is not usable; it must be one of debug",
-        ),
-        (
-            "[observability]\nshow_errors = 'yes'",
-            "2: observability.show_errors: 'yes' is not usable; it must be on or off",
-        ),
-    ],
-)
-def test_a_bad_value_is_an_error_with_file_line_and_key(
-    tmp_path: Path, text: str, said: str
-) -> None:
-    assert refusal(tmp_path, text).startswith(f"durable.toml:{said}")
 
 
 @pytest.mark.parametrize(
@@ -186,6 +66,7 @@ def test_a_bad_value_is_an_error_with_file_line_and_key(
             "2: observability.enabled: unknown key; logs can't be switched off",
         ),
         ("[env.staging]", "1: env: unknown key; for another deployment set other"),
+        ("weight = 2", "1: weight: unknown key; its place is below [placement]"),
         ("[placement]\nlabel = 'a'", "2: placement.label: unknown key; did you mean"),
         ("[[migrations]]\ntags = 'a'", "2: migrations[0].tags: unknown key; did you"),
     ],
@@ -194,21 +75,6 @@ def test_an_unknown_key_is_an_error_that_says_what_was_meant(
     tmp_path: Path, text: str, said: str
 ) -> None:
     assert refusal(tmp_path, text).startswith(f"durable.toml:{said}")
-
-
-@pytest.mark.parametrize("key", LIMITS)
-def test_each_limit_sets_the_setting_of_its_name_and_refuses_what_that_refuses(
-    tmp_path: Path, key: str
-) -> None:
-    default = getattr(Settings(), key)
-    project = load(tmp_path, f"[limits]\n{key} = {default}")
-    assert project.settings[key].value == default
-    assert type(project.settings[key].value) is type(default)
-    assert load(tmp_path, "[limits]").settings == {}
-    for bad in ("-1", "'x'", "true", "[1]", "nan"):
-        said = refusal(tmp_path, f"[limits]\n{key} = {bad}")
-        assert said.startswith(f"durable.toml:2: limits.{key}: ")
-        assert "it must be" in said
 
 
 def test_limits_and_observability_name_real_settings() -> None:

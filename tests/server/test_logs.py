@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 
 import pytest
@@ -57,3 +58,15 @@ def test_a_trace_is_kept_and_its_password_is_not() -> None:
     assert "ValueError" in json.loads(structured)["exception"]
     assert "ValueError" in PlainFormatter().format(failed)
     assert "secret" not in structured + PlainFormatter().format(failed)
+
+
+def test_a_statement_of_an_agent_is_not_logged_by_the_pool_at_info() -> None:
+    code = (
+        "import logging; from server import logs; "
+        "logs.configure('info', structured=True); "
+        "print([logging.getLogger(n).isEnabledFor(logging.INFO) "
+        "for n in ('psycopg.pool', 'server.node')])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "[False, True]\n"

@@ -25,7 +25,8 @@ from durable.domain.errors import (
 from durable.domain.ports import SqlTarget
 from durable.store.agent_sql import AgentSql
 from durable.store.sql_login import AgentSqlSettings
-from tests.store.hostile import HOSTILE, NORMAL, READS_WITHOUT_PARSER
+from tests.store.hostile import HOSTILE, READS_WITHOUT_PARSER
+from tests.store.normal import NORMAL
 from tests.store.sql_targets import (
     administrator,
     as_agent,
@@ -168,9 +169,14 @@ async def test_two_agents_with_equal_statements_never_see_each_others_tables(
         assert len(row) == step + 2
 
 
-async def test_normal_sql_works(sql: AgentSql, target: SqlTarget) -> None:
-    for statement in NORMAL:
+async def test_normal_sql_gives_what_it_should(
+    sql: AgentSql, target: SqlTarget
+) -> None:
+    for statement, rows, written in NORMAL:
         result = await sql.run(target, statement)
+        assert (statement, result.raw(), result.rows_written) == (
+            *(statement, rows, written),
+        )
         target = dataclasses.replace(target, schema=result.schema)
 
 
@@ -277,7 +283,7 @@ async def test_parameters_of_every_kind_come_back(
         }
     ]  # fmt: skip
     assert datetime.fromisoformat(result.rows[0]["t"]) == now
-    assert (result.rows_written, result.columns[:2]) == (1, ("s", "i"))
+    assert (result.rows_written, result.column_names[:2]) == (1, ("s", "i"))
 
 
 _VALUES: tuple[tuple[str, list[object], object], ...] = (
