@@ -13,7 +13,7 @@ from durable.domain.errors import (
     ValueRefused,
 )
 from durable.domain.ids import DurableObjectId, NameRefused
-from durable.domain.ports import Frame
+from durable.domain.ports import Frame, KeyRange
 from durable.objects import json_text
 from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
@@ -37,6 +37,7 @@ __all__ = [
     "DurableObjectStub",
     "Env",
     "Frame",
+    "KeyRange",
     "NameRefused",
     "Overloaded",
     "RemoteError",
