@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agents.dead_letters import DeadLetter
     from agents.event_stream import event_stream
     from agents.fibers import Fiber
-    from agents.queues import QueueItem
+    from agents.queue_store import QueueItem
     from agents.retries import RetryOptions
     from agents.routing import RouteInfo, get_agent_by_name, route_agent_request
     from agents.run_history import Run
@@ -59,7 +59,7 @@ _HOMES = {
     "agents.dead_letters": ("DeadLetter",),
     "agents.event_stream": ("event_stream",),
     "agents.fibers": ("Fiber",),
-    "agents.queues": ("QueueItem",),
+    "agents.queue_store": ("QueueItem",),
     "agents.retries": ("RetryOptions",),
     "agents.routing": ("RouteInfo", "get_agent_by_name", "route_agent_request"),
     "agents.run_history": ("Run",),

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from agents import work_clock
 from agents.jobs import decoded, error_text, new_id
 from agents.work_clock import milliseconds
-from agents.work_rows import Counter, Rows
-
-if TYPE_CHECKING:
-    from durable import DurableObjectStorage
+from agents.work_rows import Counter, Rows, RowStorage
 
 SPACE = "dead-letters"
 # An agent keeps so many; beyond, the oldest goes.
@@ -61,7 +58,7 @@ class DeadLetters:
 
     __slots__ = ("_count", "_replays", "_rows")
 
-    def __init__(self, storage: DurableObjectStorage) -> None:
+    def __init__(self, storage: RowStorage) -> None:
         self._rows = Rows(storage, SPACE, DeadRow)
         self._count = Counter(storage, "dead-letters")
         self._replays: dict[str, Replay] = {}

@@ -193,11 +193,16 @@ class Fibers:
         await self._end(row.id)
 
     async def _replay(self, origin: msgspec.Raw) -> None:
-        row = msgspec.json.decode(origin, type=FiberRow)
         now = milliseconds(work_clock.now())
-        row.created, row.again = now, now
-        self._rows.put(row.id, row)
+        restore_fiber(self._rows, origin, now)
         await self._work.wake_by(now)
+
+
+def restore_fiber(rows: Rows[FiberRow], origin: msgspec.Raw, now: int) -> None:
+    """Write a row that was removed once more, to be recovered at once."""
+    row = msgspec.json.decode(origin, type=FiberRow)
+    row.created, row.again = now, now
+    rows.put(row.id, row)
 
 
 def _public(row: FiberRow) -> Fiber:

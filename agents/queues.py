@@ -7,7 +7,6 @@ commit that has what its callback wrote. While there are items the alarm is set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,60 +15,31 @@ from agents import work_clock
 from agents.jobs import (
     MAX_CRASHES,
     callback_name,
-    decoded,
     encoded_payload,
     new_id,
     run_job,
 )
+from agents.queue_store import QueueItem, QueueRow, QueueStore, public
 from agents.retries import RetryOptions, retry_options
 from agents.schedules import ProcessEnded
 from agents.work_clock import milliseconds
-from agents.work_rows import Counter, Rows
 
 if TYPE_CHECKING:
     from agents.agent import Agent
     from agents.work import Work
 
 KIND = "queue"
-SPACE = "work-queue"
-IDS_SPACE = "work-queue-ids"
-
-
-class QueueRow(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An item as stored; times are milliseconds since the epoch."""
-
-    id: str
-    callback: str
-    payload: msgspec.Raw
-    created: int
-    retry: RetryOptions | None = None
-    started: int | None = None
-    crashes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class QueueItem:
-    """An item of the queue; ``created_at`` is seconds since the epoch."""
-
-    id: str
-    callback: str
-    payload: Any
-    created_at: float
-    retry: RetryOptions | None = None
 
 
 class Queue:
     """The queue of one agent."""
 
-    __slots__ = ("_agent", "_draining", "_ids", "_number", "_rows", "_work")
+    __slots__ = ("_agent", "_draining", "_store", "_work")
 
     def __init__(self, agent: Agent[Any, Any], work: Work) -> None:
-        storage = agent.ctx.storage
         self._agent = agent
         self._work = work
-        self._rows = Rows(storage, SPACE, QueueRow)
-        self._ids = storage.space(IDS_SPACE)
-        self._number = Counter(storage, "queue")
+        self._store = QueueStore(agent.ctx.storage)
         self._draining = False
         work.dead.replayed_by(KIND, self._replay)
 
@@ -90,19 +60,20 @@ class Queue:
             created=milliseconds(work_clock.now()),
             retry=None if retry is None else retry_options(retry),
         )
-        if id is None or await self._ids.get(id) is None:
-            await self._append(row)
+        if id is None or await self._store.key_of(id) is None:
+            await self._store.append(row)
+            await self._wake()
         return row.id
 
     async def get(self, id: str) -> QueueItem | None:
         """One by its id."""
-        key = await self._ids.get(id)
-        row = None if key is None else await self._rows.get(key)
-        return None if row is None else _public(row)
+        key = await self._store.key_of(id)
+        row = None if key is None else await self._store.rows.get(key)
+        return None if row is None else public(row)
 
     async def list(self, key: str | None, value: Any) -> list[QueueItem]:
         """The items in order; or those whose payload has a value under a key."""
-        items = [_public(row) for row in (await self._rows.all()).values()]
+        items = [public(row) for row in (await self._store.rows.all()).values()]
         if key is None:
             return items
         return [
@@ -115,10 +86,10 @@ class Queue:
 
     async def remove(self, id: str) -> bool:
         """Take one out; whether it was there. A run in progress goes on."""
-        key = await self._ids.get(id)
+        key = await self._store.key_of(id)
         if key is None:
             return False
-        self._delete(key, id)
+        self._store.delete(key, id)
         return True
 
     async def clear(self, callback: Any = None) -> int:
@@ -126,9 +97,9 @@ class Queue:
         # A callback that is gone from the class is named, too.
         name = callback if isinstance(callback, str | None) else callback.__name__
         removed = 0
-        for key, row in (await self._rows.all()).items():
+        for key, row in (await self._store.rows.all()).items():
             if name in (None, row.callback):
-                self._delete(key, row.id)
+                self._store.delete(key, row.id)
                 removed += 1
         return removed
 
@@ -136,7 +107,7 @@ class Queue:
 
     async def start(self) -> None:
         """Work off the queue, if there is something and nobody does."""
-        if not self._draining and await self._rows.page(limit=1):
+        if not self._draining and await self._store.rows.page(limit=1):
             self._draining = True
             self._agent.ctx.wait_until(self._drain())
 
@@ -144,20 +115,20 @@ class Queue:
         """When the alarm must come."""
         if self._draining:
             return self._work.heartbeat()
-        if await self._rows.page(limit=1):
+        if await self._store.rows.page(limit=1):
             return milliseconds(work_clock.now())
         return None
 
     async def _drain(self) -> None:
         try:
-            while page := await self._rows.page():
+            while page := await self._store.rows.page():
                 for key in page:
                     await self._run(key)
         finally:
             self._draining = False
 
     async def _run(self, key: str) -> None:
-        row = await self._rows.get(key)
+        row = await self._store.rows.get(key)
         if row is None:
             return
         if row.started is not None:
@@ -167,12 +138,12 @@ class Queue:
         if row.crashes >= MAX_CRASHES:
             failed = ProcessEnded(f"the process ended in {row.crashes} runs of it")
         else:
-            self._rows.put(key, row)
+            self._store.rows.put(key, row)
             # Durable before it begins, or a run that ends the process would not count.
             await self._agent.ctx.storage.sync()
             try:
                 await run_job(
-                    self._agent, row.callback, row.payload, _public(row), row.retry
+                    self._agent, row.callback, row.payload, public(row), row.retry
                 )
             except Exception as error:  # noqa: BLE001  # the user's callback
                 failed = error
@@ -182,7 +153,7 @@ class Queue:
         self, key: str, row: QueueRow, error: Exception | None, began: int
     ) -> None:
         # If it was taken out meanwhile, or all was deleted, nothing is left of it.
-        if await self._rows.get(key) is not None:
+        if await self._store.rows.get(key) is not None:
             await self._work.history.add(
                 kind=KIND,
                 id=row.id,
@@ -201,34 +172,19 @@ class Queue:
                     origin=row,
                     error=error,
                 )
-            self._delete(key, row.id)
+            self._store.delete(key, row.id)
         if error is not None:
             await self._agent.report(error)
 
     # --- inside
 
-    async def _append(self, row: QueueRow) -> None:
-        key = f"{await self._number.add(1):015d}"
-        self._rows.put(key, row)
-        self._ids.put(row.id, key)
+    async def _wake(self) -> None:
         await self._work.wake_by(
             self._work.heartbeat() if self._draining else milliseconds(work_clock.now())
         )
 
     async def _replay(self, origin: msgspec.Raw) -> None:
-        row = msgspec.json.decode(origin, type=QueueRow)
-        callback_name(self._agent, row.callback)
-        if await self._ids.get(row.id) is not None:
-            row.id = new_id()
-        row.started, row.crashes = None, 0
-        await self._append(row)
-
-    def _delete(self, key: str, id: str) -> None:
-        self._rows.delete(key)
-        self._ids.delete(id)
-
-
-def _public(row: QueueRow) -> QueueItem:
-    return QueueItem(
-        row.id, row.callback, decoded(row.payload), row.created / 1000, row.retry
-    )
+        planned = msgspec.json.decode(origin, type=QueueRow)
+        callback_name(self._agent, planned.callback)
+        await self._store.restore(origin)
+        await self._wake()

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from agents.jobs import error_text
-from agents.work_rows import Counter, Rows
-
-if TYPE_CHECKING:
-    from durable import DurableObjectStorage
+from agents.work_rows import Counter, Rows, RowStorage
 
 SPACE = "work-runs"
 # An agent keeps so many.
@@ -52,7 +48,7 @@ class RunHistory:
 
     __slots__ = ("_number", "_rows")
 
-    def __init__(self, storage: DurableObjectStorage) -> None:
+    def __init__(self, storage: RowStorage) -> None:
         self._rows = Rows(storage, SPACE, RunRow)
         self._number = Counter(storage, "runs")
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from agents.jobs import decoded
+from agents.jobs import decoded, new_id
 from agents.retries import RetryOptions
-from agents.work_rows import Counter, Rows
+from agents.work_rows import Counter, Rows, RowStorage
 from durable import KeyRange
-
-if TYPE_CHECKING:
-    from durable import DurableObjectStorage
 
 SPACE = "schedules"
 DUE_SPACE = "schedules-due"
@@ -111,7 +108,7 @@ class ScheduleStore:
 
     __slots__ = ("_count", "_due", "_rows")
 
-    def __init__(self, storage: DurableObjectStorage) -> None:
+    def __init__(self, storage: RowStorage) -> None:
         self._rows = Rows(storage, SPACE, ScheduleRow)
         self._due = storage.space(DUE_SPACE)
         self._count = Counter(storage, "schedules")
@@ -152,6 +149,16 @@ class ScheduleStore:
             self._due.delete(_key(before))
         self._rows.delete(row.id)
         await self._count.add(-1)
+
+    async def restore(self, origin: msgspec.Raw, now: int) -> ScheduleRow:
+        """Write a row that was removed once more, due at once."""
+        row = msgspec.json.decode(origin, type=ScheduleRow)
+        if await self._rows.get(row.id) is not None:
+            row.id = new_id()
+        row.token, row.started, row.crashes, row.paused = new_id(), None, 0, False
+        row.due = now
+        await self.put(row)
+        return row
 
     async def due(self, now: int) -> list[str]:
         """The entries of those due up to a moment, in order; a page of them."""

@@ -119,7 +119,8 @@ class Schedules:
             return public(found)
         if found is None:
             await self._check_cap()
-        await self._put_new(row)
+        await self._store.put(row)
+        await self._work.wake_by(row.due)
         return public(row)
 
     async def get(self, id: str) -> Schedule | None:
@@ -330,22 +331,13 @@ class Schedules:
                 "several agents"
             )
 
-    async def _put_new(self, row: ScheduleRow) -> None:
-        await self._store.put(row)
-        await self._work.wake_by(row.due)
-
     async def _replay(self, origin: msgspec.Raw) -> None:
-        row = msgspec.json.decode(origin, type=ScheduleRow)
-        callback_name(self._agent, row.callback)
-        if await self._store.get(row.id) is None:
-            await self._check_cap()
-        else:
-            row.id = new_id()
-        now = work_clock.now()
-        row.token, row.started, row.crashes, row.paused = new_id(), None, 0, False
+        planned = msgspec.json.decode(origin, type=ScheduleRow)
+        callback_name(self._agent, planned.callback)
+        await self._check_cap()
         # What failed is run at once, whatever it was planned for.
-        row.due = milliseconds(now)
-        await self._put_new(row)
+        row = await self._store.restore(origin, milliseconds(work_clock.now()))
+        await self._work.wake_by(row.due)
 
     def _look_again(self) -> int:
         limit = type(self._agent).hung_schedule_timeout_seconds

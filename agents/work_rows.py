@@ -5,16 +5,47 @@ Spaces sort after ``agent``: the state stays the first row that an activation re
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from durable import DurableObjectStorage, KeyRange, Space
+from durable import KeyRange
 
 Row = TypeVar("Row", bound=msgspec.Struct)
+Stored = str | bytes
 
 PAGE = 128
 COUNTERS = "work"
+
+
+class RowSpace(Protocol):
+    """What is needed of a reserved space; see ``durable.Space``."""
+
+    def get_raw(self, key: str) -> Stored | Coroutine[Any, Any, Stored | None] | None:
+        """A row as stored, at once if it is known."""
+
+    def put_raw(self, key: str, stored: Stored) -> None:
+        """Write a row."""
+
+    def delete(self, key: str) -> Awaitable[bool]:
+        """Delete a row."""
+
+    async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
+        """Rows as stored, in order."""
+
+
+class RowStorage(Protocol):
+    """Where the rows of an agent's work are."""
+
+    def space(self, name: str) -> RowSpace:
+        """A reserved space."""
+
+
+async def read_raw(space: RowSpace, key: str) -> Stored | None:
+    """A row as stored, None if there is none."""
+    stored = space.get_raw(key)
+    return stored if stored is None or isinstance(stored, Stored) else await stored
 
 
 class Rows(Generic[Row]):
@@ -22,15 +53,13 @@ class Rows(Generic[Row]):
 
     __slots__ = ("_decoder", "space")
 
-    def __init__(self, storage: DurableObjectStorage, name: str, kind: type[Row]):
-        self.space: Space = storage.space(name)
+    def __init__(self, storage: RowStorage, name: str, kind: type[Row]) -> None:
+        self.space = storage.space(name)
         self._decoder = msgspec.json.Decoder(kind)
 
     async def get(self, key: str) -> Row | None:
         """The row, None if there is none."""
-        stored: Any = self.space.get_raw(key)
-        if stored is not None and not isinstance(stored, str | bytes):
-            stored = await stored
+        stored = await read_raw(self.space, key)
         return None if stored is None else self._decoder.decode(stored)
 
     def put(self, key: str, row: Row) -> None:
@@ -63,13 +92,13 @@ class Counter:
 
     __slots__ = ("_name", "_space")
 
-    def __init__(self, storage: DurableObjectStorage, name: str) -> None:
+    def __init__(self, storage: RowStorage, name: str) -> None:
         self._space = storage.space(COUNTERS)
         self._name = name
 
     async def get(self) -> int:
         """Its value."""
-        return await self._space.get(self._name) or 0
+        return int(await read_raw(self._space, self._name) or 0)
 
     async def add(self, change: int) -> int:
         """Its value, afterwards."""

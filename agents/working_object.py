@@ -12,7 +12,7 @@ from agents import work_clock
 from agents.dead_letters import DeadLetter
 from agents.fibers import Fiber
 from agents.keep_alive import KeepAlive
-from agents.queues import QueueItem
+from agents.queue_store import QueueItem
 from agents.retries import RetryOptions, Seconds, retry, retry_options
 from agents.run_history import RUNS_KEPT, Run
 from agents.schedule_store import Schedule

@@ -159,9 +159,9 @@ async def test_a_fiber_that_a_stopped_node_cut_off_is_recovered_by_the_next(
     ("query", "index"),
     [
         (
-            "SELECT key FROM durable.kv WHERE shard = 1 AND space = 'schedules-due'"
-            " AND object = '00000000-0000-0000-0000-000000000001' AND key >= ''"
-            " AND key < '000001' ORDER BY key LIMIT 64",
+            """SELECT key FROM durable.kv WHERE shard = 1 AND space = 'schedules-due'
+            AND object = '00000000-0000-0000-0000-000000000001' AND key >= ''
+            AND key < '000001' ORDER BY key LIMIT 64""",
             "kv_pkey",
         ),
         ("SELECT id FROM durable.schedules", "kv_of_work"),
