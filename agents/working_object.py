@@ -52,11 +52,11 @@ class WorkingObject(DurableObject):
 
     def __init__(self, ctx: DurableObjectState, env: Any) -> None:
         super().__init__(ctx, env)
-        self.work = Work(cast("Agent[Any, Any]", self))
+        self._work = Work(cast("Agent[Any, Any]", self))
 
     def alarm(self, info: AlarmInfo) -> Any:
         """Do what is due; not to be overridden."""
-        return self.work.alarm(info)
+        return self._work.alarm(info)
 
     # --- schedules
 
@@ -94,7 +94,7 @@ class WorkingObject(DurableObject):
             TooManySchedules: there are ``max_schedules``.
         """
         timing = timing_of(when, work_clock.now(), timezone)
-        return await self.work.schedules.add(
+        return await self._work.schedules.add(
             timing,
             callback,
             payload,
@@ -119,13 +119,13 @@ class WorkingObject(DurableObject):
         Raises as ``schedule`` does.
         """
         timing = interval_of(every, work_clock.now())
-        return await self.work.schedules.add(
+        return await self._work.schedules.add(
             timing, callback, payload, retry=retry, idempotent=True, until=until
         )
 
     async def get_schedule(self, id: str) -> Schedule | None:
         """The schedule with this id, None if there is none (any more)."""
-        return await self.work.schedules.get(id)
+        return await self._work.schedules.get(id)
 
     async def list_schedules(
         self,
@@ -140,7 +140,7 @@ class WorkingObject(DurableObject):
 
         ``time_range``: first and last moment, either may be None.
         """
-        return await self.work.schedules.list(
+        return await self._work.schedules.list(
             id=id, type=type, callback=callback, time_range=time_range
         )
 
@@ -150,21 +150,21 @@ class WorkingObject(DurableObject):
 
     async def cancel_schedule(self, id: str) -> bool:
         """Cancel a schedule; False if there is none. A run in progress goes on."""
-        return await self.work.schedules.cancel(id)
+        return await self._work.schedules.cancel(id)
 
     async def pause_schedule(self, id: str) -> bool:
         """Hold a schedule back until it is resumed; False if there is none."""
-        return await self.work.schedules.pause(id)
+        return await self._work.schedules.pause(id)
 
     async def resume_schedule(self, id: str) -> bool:
         """Let a schedule go on from now; False if there is none."""
-        return await self.work.schedules.resume(id)
+        return await self._work.schedules.resume(id)
 
     async def list_runs(
         self, id: str | None = None, limit: int = RUNS_KEPT
     ) -> list[Run]:
         """The last runs (100 are kept), the newest first; or those of one id."""
-        return await self.work.history.last(id, limit)
+        return await self._work.history.last(id, limit)
 
     # --- dead letters
 
@@ -172,7 +172,7 @@ class WorkingObject(DurableObject):
         self, *, after: str = "", limit: int = 100
     ) -> list[DeadLetter]:
         """Work that failed for good, the oldest first; page with the last one's id."""
-        return await self.work.dead.list(after, limit)
+        return await self._work.dead.list(after, limit)
 
     async def replay_dead_letter(self, id: str) -> bool:
         """Plan it again, to run at once; False if there is none of this id.
@@ -180,11 +180,11 @@ class WorkingObject(DurableObject):
         Raises:
             AttributeError: the class still lacks its callback.
         """
-        return await self.work.dead.replay(id)
+        return await self._work.dead.replay(id)
 
     async def delete_dead_letter(self, id: str) -> bool:
         """Forget a dead letter; False if there is none of this id."""
-        return await self.work.dead.delete(id)
+        return await self._work.dead.delete(id)
 
     # --- queue
 
@@ -201,29 +201,29 @@ class WorkingObject(DurableObject):
         Returns the item's id; with an ``id`` that waits already nothing is added.
         Raises as ``schedule`` does.
         """
-        return await self.work.queue.add(callback, payload, retry, id)
+        return await self._work.queue.add(callback, payload, retry, id)
 
     async def dequeue(self, id: str) -> bool:
         """Take an item out of the queue; False if there is none of this id."""
-        return await self.work.queue.remove(id)
+        return await self._work.queue.remove(id)
 
     async def dequeue_all(self) -> int:
         """Empty the queue; how many items it had."""
-        return await self.work.queue.clear()
+        return await self._work.queue.clear()
 
     async def dequeue_all_by_callback(self, callback: Callback) -> int:
         """Take out all items of a callback; how many."""
-        return await self.work.queue.clear(callback)
+        return await self._work.queue.clear(callback)
 
     async def get_queue(self, id: str) -> QueueItem | None:
         """The item of this id, None if it isn't there (any more)."""
-        return await self.work.queue.get(id)
+        return await self._work.queue.get(id)
 
     async def get_queues(
         self, key: str | None = None, value: Any = None
     ) -> list[QueueItem]:
         """All items in order; or those whose payload has this value under this key."""
-        return await self.work.queue.list(key, value)
+        return await self._work.queue.list(key, value)
 
     # --- now, but with patience
 
@@ -269,7 +269,7 @@ class WorkingObject(DurableObject):
 
         If the process ends meanwhile, ``on_fiber_recovered`` hears of it.
         """
-        return await self.work.fibers.run(name, fn)
+        return await self._work.fibers.run(name, fn)
 
     def stash(self, data: Any) -> None:
         """Keep a checkpoint (JSON, up to 2 MB) of the fiber whose code calls this.
@@ -278,7 +278,7 @@ class WorkingObject(DurableObject):
             RuntimeError: not inside of ``run_fiber``.
             ValueRefused: it isn't JSON, or too large.
         """
-        self.work.fibers.stash(data)
+        self._work.fibers.stash(data)
 
     def on_fiber_recovered(self, fiber: Fiber) -> Any:
         """A fiber was cut off; call ``run_fiber`` with its name to go on.
