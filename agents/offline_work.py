@@ -11,9 +11,17 @@ from typing import Any
 
 import msgspec
 
-from agents import dead_letters, fibers, queue_store, schedule_store, work_rows
+from agents import (
+    dead_letters,
+    fibers,
+    outbox_store,
+    queue_store,
+    schedule_store,
+    work_rows,
+)
 from agents.dead_letters import DeadLetters
 from agents.fibers import FiberRow, restore_fiber
+from agents.outbox_store import OutboxStore
 from agents.queue_store import QueueStore
 from agents.schedule_store import ScheduleStore
 from agents.work_rows import Rows, Stored
@@ -25,6 +33,8 @@ SPACES = (
     work_rows.COUNTERS,
     dead_letters.SPACE,
     fibers.SPACE,
+    outbox_store.SPACE,
+    outbox_store.PAIRS_SPACE,
     queue_store.SPACE,
     queue_store.IDS_SPACE,
     schedule_store.SPACE,
@@ -78,6 +88,7 @@ class OfflineWork:
         """Plan a dead letter again; whether it was there."""
         dead = DeadLetters(self)
         schedules, queue = ScheduleStore(self), QueueStore(self)
+        outbox = OutboxStore(self)
         waiting = Rows(self, fibers.SPACE, FiberRow)
 
         async def fiber(origin: msgspec.Raw) -> None:
@@ -88,7 +99,12 @@ class OfflineWork:
 
         dead.replayed_by("schedule", schedule)
         dead.replayed_by("queue", queue.restore)
+
+        async def message(origin: msgspec.Raw) -> None:
+            await outbox.restore(origin, self._now)
+
         dead.replayed_by("fiber", fiber)
+        dead.replayed_by("message", message)
         return await dead.replay(id)
 
 

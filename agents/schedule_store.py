@@ -129,7 +129,8 @@ class ScheduleStore:
         """Write a row; it is due at ``row.due``, or looked at ``at``."""
         # Read now what must be read: no await is left after the row is looked at.
         await self._count.get()
-        before = await self._rows.get(row.id)
+        await self._rows.get(row.id)
+        before = self._rows.known(row.id)
         if before is None:
             await self._count.add(1)
         elif not before.paused:
@@ -142,7 +143,8 @@ class ScheduleStore:
     async def delete(self, row: ScheduleRow) -> None:
         """Remove a row."""
         await self._count.get()
-        before = await self._rows.get(row.id)
+        await self._rows.get(row.id)
+        before = self._rows.known(row.id)
         if before is None:
             return
         if not before.paused:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agents import work_clock
 from agents.dead_letters import DeadLetters
 from agents.fibers import Fibers
+from agents.outbox import Inbox, Outbox
 from agents.queues import Queue
 from agents.run_history import RunHistory
 from agents.schedules import Schedules
@@ -39,6 +40,8 @@ class Work:
         "dead",
         "fibers",
         "history",
+        "inbox",
+        "outbox",
         "queue",
         "schedules",
     )
@@ -54,6 +57,8 @@ class Work:
         self.schedules = Schedules(agent, self)
         self.queue = Queue(agent, self)
         self.fibers = Fibers(agent, self)
+        self.outbox = Outbox(agent, self)
+        self.inbox = Inbox(agent)
 
     def heartbeat(self) -> int:
         """When to look again after what goes on in memory."""
@@ -81,6 +86,7 @@ class Work:
             now = milliseconds(max(work_clock.now(), planned))
             await self.schedules.run_due(now)
             await self.queue.start()
+            await self.outbox.start(now)
             await self.fibers.recover(now)
             due = await self._next_due()
         except Exception as error:  # the alarm must not be dropped, whatever happened
@@ -102,6 +108,7 @@ class Work:
 
     async def _next_due(self) -> int | None:
         times = [
-            await part.next_due() for part in (self.schedules, self.queue, self.fibers)
+            await part.next_due()
+            for part in (self.schedules, self.queue, self.outbox, self.fibers)
         ]
         return min((due for due in times if due is not None), default=None)

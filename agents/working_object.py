@@ -225,6 +225,28 @@ class WorkingObject(DurableObject):
         """All items in order; or those whose payload has this value under this key."""
         return await self._work.queue.list(key, value)
 
+    # --- messages to other agents
+
+    async def send(self, other: Any, method: str, *args: Any) -> str:
+        """Have another agent's method called once, if what is written now commits.
+
+        ``other`` is a stub; ``args`` are JSON, up to 2 MB. The method runs in a
+        transaction, after all that was sent to that agent before. Returns the id of the
+        message. What the method returns is lost; if it raises, it is tried again as
+        ``retry_options`` says, and is a dead letter of this agent then.
+
+        Raises:
+            TypeError: ``other`` is no stub.
+            ValueRefused: the arguments aren't JSON, or too large.
+        """
+        return await self._work.outbox.add(other, method, args)
+
+    async def deliver_message(
+        self, sender: str, epoch: str, number: int, method: str, args: list[Any]
+    ) -> None:
+        """Take a message that another agent's ``send`` made; for the SDK alone."""
+        await self._work.inbox.receive(sender, epoch, number, method, args)
+
     # --- now, but with patience
 
     async def retry(

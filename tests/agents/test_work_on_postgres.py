@@ -184,3 +184,47 @@ async def test_nothing_is_found_by_reading_all_keys(
     assert index in plan
     assert "Seq Scan on kv" not in plan
     assert "Sort" not in plan
+
+
+class Ledger(Agent):
+    """Sends itself away, and writes down what comes."""
+
+    done: ClassVar[asyncio.Event]
+
+    async def send_all(self, to: str, count: int) -> None:
+        other = self.env.Ledger.get_by_name(to)
+        for number in range(count):
+            await self.send(other, "enter", self.name, number)
+
+    async def enter(self, sender: str, number: int) -> None:
+        entries = await self.ctx.storage.get(sender) or []
+        self.ctx.storage.put(sender, [*entries, number])
+        if number % 7 == 0 and sender == "s1":
+            await self.sql("CREATE TABLE IF NOT EXISTS entries (number INT)")
+            await self.sql("INSERT INTO entries VALUES ($1)", number)
+        if number == 49:
+            self.done.set()
+
+    async def entries(self, sender: str) -> list[int]:
+        found: list[int] = await self.ctx.storage.get(sender) or []
+        return found
+
+    async def rows(self) -> list[int]:
+        return [row["number"] for row in await self.sql("SELECT number FROM entries")]
+
+
+async def test_messages_of_two_senders_are_applied_once_each_with_their_sql(
+    settings: Settings, database_url: str
+) -> None:
+    Ledger.done = asyncio.Event()
+    async with DurableRuntime([Ledger], settings) as runtime:
+        for sender in ("s1", "s2"):
+            await runtime.env.Ledger.get_by_name(sender).send_all("r", 50)
+        receiver = runtime.env.Ledger.get_by_name("r")
+        async with asyncio.timeout(20):
+            for sender in ("s1", "s2"):
+                while await receiver.entries(sender) != [*range(50)]:
+                    await Ledger.done.wait()
+        assert await receiver.rows() == [*range(0, 50, 7)]
+    left = "SELECT 1 FROM durable.kv WHERE space = 'work-outbox'"
+    assert await fetch(database_url, left) == []

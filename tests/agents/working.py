@@ -81,12 +81,16 @@ class WorkPlace(Place):
             if not moments or min(moments) > end:
                 break
             self.clock.time = max(self.clock.time, min(moments))
-            self.clock.wake_due()
-            for object_id, alarm in self._waiting_alarms():
-                if alarm.due <= self.clock.time:
-                    run = self.dispatcher.alarm(object_id, alarm)
-                    self.runs[object_id] = asyncio.create_task(run)
+            self.begin_due()
         self.clock.time = end
+
+    def begin_due(self) -> None:
+        """Begin what is due, without waiting for any of it."""
+        self.clock.wake_due()
+        for object_id, alarm in self._waiting_alarms():
+            if alarm.due <= self.clock.time:
+                run = self.dispatcher.alarm(object_id, alarm)
+                self.runs[object_id] = asyncio.create_task(run)
 
     def _waiting_alarms(self) -> list[tuple[UUID, Any]]:
         for object_id, run in [*self.runs.items()]:
@@ -130,6 +134,21 @@ class Worker(Agent):
         moment = round(self.clock.time - START, 3)
         self.calls.append((self.name, payload, moment))
         plan = self.plans.get("note")
+        if plan is not None:
+            result = plan(self)
+            if asyncio.iscoroutine(result):
+                await result
+
+    def on_start(self) -> None:
+        plan = self.plans.get(f"start {self.name}")
+        if plan is not None:
+            plan(self)
+
+    async def tally(self, number: int) -> None:
+        """A message: it is in the storage, or it was rolled back."""
+        seen = await self.ctx.storage.get("tally") or []
+        self.ctx.storage.put("tally", [*seen, number])
+        plan = self.plans.get("tally")
         if plan is not None:
             result = plan(self)
             if asyncio.iscoroutine(result):

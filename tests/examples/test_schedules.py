@@ -1,4 +1,4 @@
-"""The page *Schedule tasks*: flight_watch, reminders, mail_queue and research."""
+"""The page *Schedule tasks*: flight_watch, reminders, mail_queue, research, transfer"""
 
 from __future__ import annotations
 
@@ -84,3 +84,21 @@ async def test_research_reads_all_pages_in_a_fiber(host: str) -> None:
         await client.stub.begin()
         while (await states.get())["pages"] != ["first", "second", "third"]:
             pass
+
+
+async def test_transfer_moves_money_once(host: str) -> None:
+    states: asyncio.Queue[Any] = asyncio.Queue()
+    async with (
+        AgentClient(
+            agent="account",
+            name="2",
+            host=host,
+            on_state_update=lambda state, source: states.put_nowait(state),
+        ),
+        AgentClient(agent="account", name="1", host=host) as payer,
+    ):
+        assert await states.get() == {"money": 100}
+        assert await payer.stub.pay("2", 30) == 70
+        assert await states.get() == {"money": 130}
+        assert await payer.stub.pay("2", 20) == 50
+        assert await states.get() == {"money": 150}
