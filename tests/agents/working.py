@@ -73,7 +73,7 @@ class WorkPlace(Place):
         """Move the clock; alarms fire and sleepers wake, each at its time."""
         end = self.clock.time + seconds
         while True:
-            await turns(120)
+            await self._settle()
             moments = [alarm.due for _, alarm in self._waiting_alarms()]
             sleeper = self.clock.next_sleeper()
             if sleeper is not None:
@@ -83,6 +83,13 @@ class WorkPlace(Place):
             self.clock.time = max(self.clock.time, min(moments))
             self.begin_due()
         self.clock.time = end
+
+    async def _settle(self) -> None:
+        """Go on until all that is left waits for the clock."""
+        before: tuple[int, int] | None = None
+        while before != (seen := (len(self.lane.commits), len(self.rows.reads))):
+            before = seen
+            await turns(60)
 
     def begin_due(self) -> None:
         """Begin what is due, without waiting for any of it."""
