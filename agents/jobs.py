@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agents import work_clock
 from agents.retries import RetryOptions, retry
+from agents.work_clock import milliseconds
 from durable import ValueRefused, json_text
 
 if TYPE_CHECKING:
@@ -20,11 +22,60 @@ if TYPE_CHECKING:
 MAX_PAYLOAD_BYTES = 2_000_000
 # One try of a callback may take so long; beyond, it has failed.
 RUN_SECONDS = 900.0
-# A job in which the process ended so often isn't begun again.
-MAX_CRASHES = 3
+# A job in which the process ended so often isn't begun again: one time before a third
+# owner in a row is lost to an object.
+MAX_CRASHES = 2
+# Nor is one that was cut off so often in a process that lived on (failed commits).
+MAX_RESETS = 5
 MAX_ERROR_CHARACTERS = 2000
 
 _ALPHABET = string.digits + string.ascii_letters
+
+
+# This process, to know whether it is the one that began a job.
+_PROCESS = secrets.token_hex(8)
+
+
+class JobRow(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What rows of jobs have in common: whether a run was begun, and what cut it off.
+
+    Written before a run begins, so that a run which takes its process down is counted.
+    """
+
+    # Milliseconds since the epoch; None if it isn't being run.
+    started: int | None = None
+    runner: str | None = None
+    crashes: int = 0
+    resets: int = 0
+
+    def begin(self) -> int:
+        """It is run from now on; returns the time."""
+        self.started = milliseconds(work_clock.now())
+        self.runner = _PROCESS
+        return self.started
+
+    def settle(self) -> None:
+        """It isn't run, and nothing is held against it."""
+        self.started, self.runner, self.crashes, self.resets = None, None, 0, 0
+
+    def cut_off(self) -> RunCutOff | None:
+        """Count a run that was begun and never ended; an error if they are too many."""
+        if self.started is None:
+            return None
+        if self.runner == _PROCESS:
+            self.resets += 1
+        else:
+            self.crashes += 1
+        if self.crashes < MAX_CRASHES and self.resets < MAX_RESETS:
+            return None
+        return RunCutOff(
+            f"the process ended in {self.crashes} runs of it, and the agent was reset "
+            f"in {self.resets}"
+        )
+
+
+class RunCutOff(Exception):
+    """Runs of a job didn't end, time and again: neither well nor with an exception."""
 
 
 class CallbackGone(LookupError):

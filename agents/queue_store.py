@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from agents.jobs import decoded, new_id
+from agents.jobs import JobRow, decoded, new_id
 from agents.retries import RetryOptions
 from agents.work_rows import Counter, Rows, RowStorage, read_raw
 
@@ -15,7 +15,7 @@ SPACE = "work-queue"
 IDS_SPACE = "work-queue-ids"
 
 
-class QueueRow(msgspec.Struct, omit_defaults=True, kw_only=True):
+class QueueRow(JobRow, omit_defaults=True, kw_only=True):
     """An item as stored; times are milliseconds since the epoch."""
 
     id: str
@@ -23,8 +23,6 @@ class QueueRow(msgspec.Struct, omit_defaults=True, kw_only=True):
     payload: msgspec.Raw
     created: int
     retry: RetryOptions | None = None
-    started: int | None = None
-    crashes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +74,5 @@ class QueueStore:
         row = msgspec.json.decode(origin, type=QueueRow)
         if await self.key_of(row.id) is not None:
             row.id = new_id()
-        row.started, row.crashes = None, 0
+        row.settle()
         await self.append(row)

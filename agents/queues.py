@@ -13,7 +13,6 @@ import msgspec
 
 from agents import work_clock
 from agents.jobs import (
-    MAX_CRASHES,
     callback_name,
     encoded_payload,
     new_id,
@@ -21,7 +20,6 @@ from agents.jobs import (
 )
 from agents.queue_store import QueueItem, QueueRow, QueueStore, public
 from agents.retries import RetryOptions, retry_options
-from agents.schedules import ProcessEnded
 from agents.work_clock import milliseconds
 
 if TYPE_CHECKING:
@@ -131,13 +129,9 @@ class Queue:
         row = await self._store.rows.get(key)
         if row is None:
             return
-        if row.started is not None:
-            row.crashes += 1
-        began = row.started = milliseconds(work_clock.now())
-        failed: Exception | None = None
-        if row.crashes >= MAX_CRASHES:
-            failed = ProcessEnded(f"the process ended in {row.crashes} runs of it")
-        else:
+        failed: Exception | None = row.cut_off()
+        began = row.begin()
+        if failed is None:
             self._store.rows.put(key, row)
             # Durable before it begins, or a run that ends the process would not count.
             await self._agent.ctx.storage.sync()

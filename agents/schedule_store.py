@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from agents.jobs import decoded, new_id
+from agents.jobs import JobRow, decoded, new_id
 from agents.retries import RetryOptions
 from agents.work_rows import Counter, Rows, RowStorage
 from durable import KeyRange
@@ -25,7 +25,7 @@ RECURRING = ("cron", "interval")
 _ENTRY = "1"
 
 
-class ScheduleRow(msgspec.Struct, omit_defaults=True, kw_only=True):
+class ScheduleRow(JobRow, omit_defaults=True, kw_only=True):
     """A schedule as stored; times are milliseconds since the epoch.
 
     ``token`` tells it from another schedule that has taken its id.
@@ -47,8 +47,6 @@ class ScheduleRow(msgspec.Struct, omit_defaults=True, kw_only=True):
     until: int | None = None
     retry: RetryOptions | None = None
     paused: bool = False
-    started: int | None = None
-    crashes: int = 0
 
     @property
     def is_recurring(self) -> bool:
@@ -157,7 +155,8 @@ class ScheduleStore:
         row = msgspec.json.decode(origin, type=ScheduleRow)
         if await self._rows.get(row.id) is not None:
             row.id = new_id()
-        row.token, row.started, row.crashes, row.paused = new_id(), None, 0, False
+        row.settle()
+        row.token, row.paused = new_id(), False
         row.due = now
         await self.put(row)
         return row

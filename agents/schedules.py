@@ -16,8 +16,8 @@ import msgspec
 
 from agents import work_clock
 from agents.jobs import (
-    MAX_CRASHES,
     CallbackGone,
+    RunCutOff,
     callback_name,
     encoded_payload,
     new_id,
@@ -51,10 +51,6 @@ MAX_ALARM_SECONDS = 60.0
 
 class TooManySchedules(RuntimeError):
     """The agent has as many schedules as ``max_schedules`` allows."""
-
-
-class ProcessEnded(Exception):
-    """The process ended during the run, time and again."""
 
 
 class Schedules:
@@ -204,16 +200,15 @@ class Schedules:
             # It takes long: a run doesn't overlap the next.
             await self._store.put(row, at=self._look_again())
             return
-        if row.started is not None:
-            row.crashes += 1
-            if row.crashes >= MAX_CRASHES:
-                error = ProcessEnded(f"the process ended in {row.crashes} runs of it")
-                await self._ended(row, error, row.started)
-                return
+        began = row.started
+        error = row.cut_off()
+        if error is not None and began is not None:
+            await self._ended(row, error, began)
+            return
         if row.missed == "skip" and now - row.due > MISSED_AFTER_SECONDS * 1000:
             await self._advance(row, work_clock.now())
             return
-        row.started = milliseconds(work_clock.now())
+        row.begin()
         await self._store.put(row, at=row.at)
         # Durable before it begins, or a run that ends the process would not count.
         await self._agent.ctx.storage.sync()
@@ -306,7 +301,8 @@ class Schedules:
         if following is None:
             await self._store.delete(row)
             return
-        row.due, row.started, row.crashes = following, None, 0
+        row.settle()
+        row.due = following
         await self._store.put(row)
         await self._work.wake_by(following)
 
@@ -345,4 +341,4 @@ class Schedules:
 
 
 def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else ProcessEnded(repr(error))
+    return error if isinstance(error, Exception) else RunCutOff(repr(error))

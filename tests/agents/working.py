@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from agents import Agent
+from agents import Agent, jobs
 from durable import ResetError
 from tests.objects.scripted import Place, turns
 
@@ -112,6 +112,12 @@ class WorkPlace(Place):
 
     async def crash(self, name: str = "a") -> None:
         """End the activation as a crash would: what isn't committed is gone."""
+        # The next owner is another process.
+        jobs._PROCESS = f"{jobs._PROCESS}+"
+        await self.reset(name)
+
+    async def reset(self, name: str = "a") -> None:
+        """End the activation; the process lives on."""
         object_id = self.things.id_from_name(name).value
         live = self.dispatcher._live[object_id]
         run = self.runs.pop(object_id, None)

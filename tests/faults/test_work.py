@@ -34,6 +34,13 @@ HEARTBEAT_LIMIT = 60
 @contextmanager
 def node(dsn: str) -> Iterator[str]:
     """A node's URL; it is killed at the end."""
+    with process_of(dsn) as (process, url):
+        yield url
+        process.kill()
+
+
+@contextmanager
+def process_of(dsn: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", APP, "--port", "0"],
         cwd=REPOSITORY,
@@ -44,7 +51,7 @@ def node(dsn: str) -> Iterator[str]:
     )
     output = Output(process)
     try:
-        yield output.wait_for_url()
+        yield process, output.wait_for_url()
     finally:
         process.kill()
         process.wait()
@@ -115,6 +122,31 @@ async def test_killed_nodes_lose_no_work_and_double_no_message(
     database_url: str,
 ) -> None:
     await campaign(database_url, 5, 250, 5.0, time.time_ns() % 10**6)
+
+
+async def test_a_job_that_takes_its_node_down_is_a_dead_letter_after_two_nodes(
+    database_url: str,
+) -> None:
+    connection = await asyncpg.connect(database_url)
+    try:
+        for round_ in range(2):
+            with process_of(database_url) as (process, url):
+                if round_ == 0:
+                    async with aiohttp.ClientSession(url) as session:
+                        async with session.post("/agents/poison/p") as response:
+                            assert response.status == 200
+                assert await asyncio.to_thread(process.wait, 30) == 1
+        with node(database_url):
+            lived = "SELECT count(*) FROM durable.kv WHERE key = 'lived'"
+            limit = time.monotonic() + 30
+            while not await connection.fetchval(lived):
+                assert time.monotonic() < limit, "the innocent schedule never ran"
+                await asyncio.sleep(0.05)
+        (letter,) = await connection.fetch("SELECT * FROM durable.dead_letters")
+        assert letter["callback"] == "die"
+        assert "the process ended in 2 runs" in letter["error"]
+    finally:
+        await connection.close()
 
 
 @pytest.mark.soak

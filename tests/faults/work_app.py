@@ -5,6 +5,7 @@ Run by tests/faults/test_work.py in a node that is killed again and again.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -41,6 +42,22 @@ class Source(Agent):
         self.ctx.storage.put(key, (await self.ctx.storage.get(key) or 0) + 1)
         if isinstance(told, Schedule) and time.time() < told.time:
             self.ctx.storage.put(f"early:{number}", True)
+
+
+class Poison(Agent):
+    """Takes its node down, and has something else to do."""
+
+    async def on_request(self, request: Request) -> Response:
+        await self.schedule(0.2, "die")
+        await self.schedule(0.3, "live")
+        return Response("planned")
+
+    def die(self) -> None:
+        """As a defect in a C library would."""
+        os._exit(1)
+
+    def live(self) -> None:
+        self.ctx.storage.put("lived", True)
 
 
 class Sink(Agent):
