@@ -13,8 +13,15 @@ if TYPE_CHECKING:
     from agents.callables import StreamingResponse, callable
     from agents.connection import Connection, ConnectionContext
     from agents.context import CurrentAgent, get_current_agent
+    from agents.dead_letters import DeadLetter
     from agents.event_stream import event_stream
+    from agents.fibers import Fiber
+    from agents.queue_store import QueueItem
+    from agents.retries import RetryOptions
     from agents.routing import RouteInfo, get_agent_by_name, route_agent_request
+    from agents.run_history import Run
+    from agents.schedule_store import Schedule
+    from agents.schedules import TooManySchedules
     from durable import Request, Response, SqlError, SqlResult
 
 # The command line checks it: another distribution may install a package of this name.
@@ -25,12 +32,19 @@ __all__ = [
     "Connection",
     "ConnectionContext",
     "CurrentAgent",
+    "DeadLetter",
+    "Fiber",
+    "QueueItem",
     "Request",
     "Response",
+    "RetryOptions",
     "RouteInfo",
+    "Run",
+    "Schedule",
     "SqlError",
     "SqlResult",
     "StreamingResponse",
+    "TooManySchedules",
     "callable",
     "event_stream",
     "get_agent_by_name",
@@ -43,8 +57,15 @@ _HOMES = {
     "agents.callables": ("StreamingResponse", "callable"),
     "agents.connection": ("Connection", "ConnectionContext"),
     "agents.context": ("CurrentAgent", "get_current_agent"),
+    "agents.dead_letters": ("DeadLetter",),
     "agents.event_stream": ("event_stream",),
+    "agents.fibers": ("Fiber",),
+    "agents.queue_store": ("QueueItem",),
+    "agents.retries": ("RetryOptions",),
     "agents.routing": ("RouteInfo", "get_agent_by_name", "route_agent_request"),
+    "agents.run_history": ("Run",),
+    "agents.schedule_store": ("Schedule",),
+    "agents.schedules": ("TooManySchedules",),
     "durable": ("Request", "Response", "SqlError", "SqlResult"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -16,7 +16,8 @@ from agents.context import CurrentAgent, awaited_as, current
 from agents.sql import SqlMethods
 from agents.state_sync import UNSET, StateSync
 from agents.typed import StateCodec, state_codec, state_type_of
-from durable import DurableObject, Frame, Request, Response, must_await
+from agents.working_object import WorkingObject
+from durable import Frame, Request, Response, must_await
 
 if TYPE_CHECKING:
     from durable import AlarmInfo, DurableObjectState, WebSocket
@@ -27,7 +28,7 @@ Env = TypeVar("Env", default=Any)
 State = TypeVar("State", default=Any)
 
 
-class Agent(SqlMethods, DurableObject, Generic[Env, State]):
+class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
     """A durable object with synced state, callable methods and client sockets.
 
     Hooks (``on_*``) may be plain or ``async``. ``initial_state`` is stored at the first

@@ -13,7 +13,7 @@ from durable.domain.errors import (
     ValueRefused,
 )
 from durable.domain.ids import DurableObjectId, NameRefused
-from durable.domain.ports import Frame
+from durable.domain.ports import Frame, KeyRange
 from durable.domain.sql_result import SqlResult
 from durable.objects import json_text
 from durable.objects.awaiting import must_await
@@ -38,6 +38,7 @@ __all__ = [
     "DurableObjectStub",
     "Env",
     "Frame",
+    "KeyRange",
     "NameRefused",
     "Overloaded",
     "RemoteError",

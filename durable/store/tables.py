@@ -161,5 +161,13 @@ kv = Table(
     Column("value", JSON),
     Column("blob", LargeBinary),
     CheckConstraint("num_nonnulls(value, blob) = 1", name="kv_one_value"),
+    # For looking across agents at what they planned.
+    Index(
+        "kv_of_work",
+        "space",
+        "shard",
+        "object",
+        postgresql_where=text("space IN ('schedules', 'work-queue', 'dead-letters')"),
+    ),
     postgresql_with={"fillfactor": 85},
 )

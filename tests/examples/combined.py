@@ -13,7 +13,14 @@ from typing import Any
 from agents import Agent, Request, Response, route_agent_request
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FOLDERS = ("agents_api", "calling_agents", "http_sse", "state", "websockets")
+FOLDERS = (
+    "agents_api",
+    "calling_agents",
+    "http_sse",
+    "schedules",
+    "state",
+    "websockets",
+)
 # These start a server, or talk to one: they run as processes of their own.
 PROGRAMS = {
     "agents_api/python_client.py",

@@ -11,7 +11,15 @@ from types import ModuleType
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("agents", "state", "websockets", "http", "calling-agents", "frameworks")
+PAGES = (
+    "agents",
+    "state",
+    "schedules",
+    "websockets",
+    "http",
+    "calling-agents",
+    "frameworks",
+)
 BLOCK = re.compile(r"^( *)```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([\w-]+\.md)?(?:#([\w-]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

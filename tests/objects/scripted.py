@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from durable.domain.alarms import Alarm
 from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
 from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
@@ -45,6 +46,7 @@ class Rows:
         self.kv: dict[UUID, dict[Slot, Stored]] = {}
         self.names: dict[UUID, str | None] = {}
         self.schemas: dict[UUID, str] = {}
+        self.alarms: dict[UUID, Alarm] = {}
         # A load brings so many rows.
         self.first = 64
         self.reads: list[str] = []
@@ -66,6 +68,11 @@ class Rows:
         if writes.wipe:
             self.kv.pop(object_id, None)
             self.names.pop(object_id, None)
+            self.alarms.pop(object_id, None)
+        if isinstance(writes.alarm, Alarm):
+            self.alarms[object_id] = writes.alarm
+        elif writes.alarm is None:
+            self.alarms.pop(object_id, None)
         if writes.create is not None:
             self.names.setdefault(object_id, writes.create.name)
         rows = self.kv.setdefault(object_id, {})
@@ -92,6 +99,7 @@ class Rows:
             sql_schema=self.schemas.get(object_id),
             rows=rows,
             complete=len(rows) == len(self.kv.get(object_id, {})),
+            alarm=self.alarms.get(object_id),
         )
 
     async def get(

@@ -53,9 +53,9 @@ class Ringer(Agent):
     rang: ClassVar[list[Any]] = []
 
     async def wake_soon(self) -> None:
-        await self.ctx.storage.set_alarm(timedelta(seconds=0.05))
+        await self.schedule(timedelta(seconds=0.05), self.ring)
 
-    async def alarm(self, info: AlarmInfo) -> None:
+    async def ring(self) -> None:
         here = get_current_agent().agent
         other = await get_agent_by_name(Ringer, "other")
         Ringer.rang.append((here is self, await other.greet()))
