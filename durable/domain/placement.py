@@ -28,7 +28,9 @@ class WorkerRow:
 
     ``weight``: its share of the shards, relative to the others'. ``link_address``:
     host:port of its link, None without one. ``stale``: it may claim no more.
-    ``present``: it has a lane, so it can own shards at this moment.
+    ``present``: it has a lane, so it can own shards at this moment. ``shares``: other
+    nodes reach its objects, so a part of the shards is enough for it. ``since``: when
+    it joined, in seconds since the epoch by the database's clock.
     """
 
     id: UUID
@@ -39,6 +41,8 @@ class WorkerRow:
     draining: bool = False
     stale: bool = False
     present: bool = True
+    shares: bool = True
+    since: float = math.inf
     labels: tuple[str, ...] = ()
 
     @property
@@ -62,8 +66,15 @@ class Placement:
 
     @classmethod
     def of(cls, shards: int, rows: Iterable[WorkerRow]) -> Placement:
-        """Over those of ``rows`` that may own shards."""
-        return cls(shards, tuple(sorted((r.id, r.weight) for r in rows if r.may_own)))
+        """Over those of ``rows`` that may own shards.
+
+        A request that meets another node's shard needs a link to get there. Where one
+        of them has none, the node that came first owns all, and the others stand by.
+        """
+        owners = [row for row in rows if row.may_own]
+        if not all(row.shares for row in owners):
+            owners = [min(owners, key=lambda row: (row.since, row.id))]
+        return cls(shards, tuple(sorted((row.id, row.weight) for row in owners)))
 
     def ranked(self, shard: int) -> list[UUID]:
         """The workers for a shard, the preferred one first."""

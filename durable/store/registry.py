@@ -33,7 +33,7 @@ WHERE s.id = $1
 """
 _LIVE = """
 SELECT w.id, w.address, w.link_address, w.role, w.weight, w.draining,
-    w.stale IS NOT NULL, w.labels, EXISTS (
+    w.stale IS NOT NULL, w.labels, extract(epoch FROM w.started_at)::float8, EXISTS (
         SELECT FROM pg_catalog.pg_locks l
         WHERE l.locktype = 'advisory' AND l.classid = 17492 AND l.granted
           AND l.objid = ('x' || left(w.id::text, 8))::bit(32)::bigint::oid
@@ -98,7 +98,9 @@ async def live(database: Database, silent_seconds: float) -> list[WorkerRow]:
             draining=row[5],
             stale=row[6],
             labels=tuple(row[7]),
-            present=row[8],
+            shares=row[2] is not None,
+            since=row[8],
+            present=row[9],
         )
         for row in await database.fetch(_LIVE, silent_seconds)
     ]

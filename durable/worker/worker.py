@@ -114,7 +114,10 @@ class Worker:
 
         return ShardKeeper(
             row=WorkerRow(
-                id=settings.worker_id, role=settings.role, weight=settings.weight
+                id=settings.worker_id,
+                role=settings.role,
+                weight=settings.weight,
+                shares=settings.link_address is not None,
             ),
             shards=settings.shards,
             lease=settings.lease,

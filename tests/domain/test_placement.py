@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -84,3 +85,14 @@ def test_who_may_own_nothing_has_no_rank(other: WorkerRow) -> None:
 
 def test_nobody_is_preferred_where_nobody_is() -> None:
     assert Placement.of(SHARDS, []).preferred(1) is None
+
+
+def test_without_a_link_the_node_that_came_first_owns_all_and_the_others_stand_by() -> (
+    None
+):
+    first, second = rows(1, 1)
+    first = replace(first, shares=False, since=20.0)
+    second = replace(second, since=10.0)
+    assert shares(Placement.of(SHARDS, [first, second])) == {2: SHARDS}
+    gone = replace(second, draining=True)
+    assert shares(Placement.of(SHARDS, [first, gone])) == {1: SHARDS}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from durable import DurableError, Unavailable
 from durable.domain.errors import Moved
+from durable.domain.placement import Placement
 from durable.domain.writes import Claim
 from durable.store import registry
 from durable.store.database import Database
@@ -75,6 +77,27 @@ async def test_shards_move_to_a_newcomer_with_all_that_was_written(
                 await first.worker.dispatcher.call(gone, "increment", (), {}, None)
         await owned_again(first)
         assert await first.stub(counted[0]).read() == 2
+
+
+async def test_without_a_link_a_second_worker_stands_by_until_the_first_has_gone(
+    database_url: str,
+) -> None:
+    async with AsyncExitStack() as stack:
+        first = worker(database_url, link_address=None)
+        owner = await first.__aenter__()
+        assert await owner.stub("n").increment() == 1
+        standing_by = await stack.enter_async_context(
+            worker(database_url, link_address=None)
+        )
+        assert standing_by.worker.shards.owned == 0
+        # Nor will it get any: all agree on whose they are.
+        async with Database(database_url, limit=2, size=1, name="test") as database:
+            placement = Placement.of(SHARDS, await registry.live(database, 10))
+        wished = {placement.preferred(shard) for shard in range(SHARDS)}
+        assert wished == {owner.worker.settings.worker_id}
+        await first.__aexit__(None, None, None)
+        await owned_again(standing_by)
+        assert await standing_by.stub("n").increment() == 2
 
 
 async def test_a_worker_that_drains_hands_all_over_to_one_that_is_there(
