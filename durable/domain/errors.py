@@ -57,6 +57,10 @@ class Unavailable(DurableError):
     retryable = True
 
 
+class LinkLost(Unavailable):
+    """The owner's node was lost with the call in it: it may have run, or not."""
+
+
 class Overloaded(DurableError):
     """Durable Object is overloaded. Too many requests queued."""
 

@@ -1,0 +1,1 @@
+"""The one connection between each two nodes, and what goes over it."""

@@ -1,0 +1,170 @@
+"""One TCP connection between two nodes: greeted, then frames, many for each write."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from server.link.frames import HEAD, Frame, Say, decode, encode
+from server.link.handshake import (
+    GREETING_BYTES,
+    PROOF_BYTES,
+    Handshake,
+    HandshakeFailed,
+)
+
+if TYPE_CHECKING:
+    import durable
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 5.0
+# A node that is so far behind with reading is gone, or as good as.
+MAX_UNSENT_BYTES = 1 << 28
+
+
+class LinkConnection(asyncio.Protocol):
+    """Sends and receives frames, from the handshake to the end.
+
+    ``on_ready``, ``on_frame`` and ``on_end`` are called in this order: ready once, end
+    once, whatever happened; what is sent before the one and after the other is lost.
+    """
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        *,
+        max_frame: int,
+        on_ready: Callable[[LinkConnection], None],
+        on_end: Callable[[LinkConnection], None],
+    ) -> None:
+        self._handshake = handshake
+        self._max_frame = max_frame
+        self._on_ready = on_ready
+        self._on_end = on_end
+        self.on_frame: Callable[[Frame], None]
+        self._buffer = bytearray()
+        self._wanted = GREETING_BYTES
+        self._receive = self._greeting
+        self._transport: asyncio.Transport | None = None
+        self._unsent: list[Frame] = []
+        # The frame whose Say is the last one unsent: more sockets may join it.
+        self._said: durable.Frame | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self.is_ready = False
+
+    @property
+    def peer(self) -> UUID:
+        """The other node."""
+        return self._handshake.peer
+
+    # --- sending
+
+    def say(self, frame: Frame) -> None:
+        """Send a frame, with all others of this turn of the loop."""
+        self._said = None
+        self._queue(frame)
+
+    def say_to(self, socket: int, frame: durable.Frame) -> None:
+        """Send a client's frame; for many sockets in a row it crosses once."""
+        last = self._unsent[-1] if self._unsent else None
+        if self._said is frame and isinstance(last, Say):
+            last.sockets.append(socket)
+            return
+        self._queue(Say([socket], frame.payload, frame.text, frame.coalesce))
+        self._said = frame
+
+    def limit_silence(self, seconds: float) -> None:
+        """Let the kernel end it when the other acknowledges nothing for so long."""
+        if self._transport is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            ours = self._transport.get_extra_info("socket")
+            milliseconds = int(seconds * 1000)
+            ours.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
+            )
+
+    def close(self) -> None:
+        """Hang up; what was said before still goes."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _queue(self, frame: Frame) -> None:
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(frame)
+
+    def _flush(self) -> None:
+        unsent, self._unsent, self._said = self._unsent, [], None
+        transport = self._transport
+        if not unsent or transport is None or transport.is_closing():
+            return
+        transport.write(b"".join([encode(frame) for frame in unsent]))
+        if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            log.error("a node doesn't read: link closed", extra=self._extra())
+            transport.abort()
+
+    # --- asyncio's
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._handshake.greeting)
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(HANDSHAKE_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Take all that is whole."""
+        self._buffer += data
+        try:
+            while len(self._buffer) >= self._wanted and self._transport is not None:
+                part = bytes(self._buffer[: self._wanted])
+                del self._buffer[: self._wanted]
+                self._receive(part)
+        except (HandshakeFailed, msgspec.DecodeError) as error:
+            log.warning("link refused: %s", error, extra=self._extra())
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell who uses it."""
+        if self._patience is not None:
+            self._patience.cancel()
+        self._transport = None
+        self._on_end(self)
+
+    # --- in this order, then head and frame in turn
+
+    def _greeting(self, part: bytes) -> None:
+        assert self._transport is not None  # something was received
+        self._transport.write(self._handshake.greeted(part))
+        self._wanted, self._receive = PROOF_BYTES, self._proof
+
+    def _proof(self, part: bytes) -> None:
+        self._handshake.check(part)
+        if self._patience is not None:
+            self._patience.cancel()
+        self.is_ready = True
+        self._on_ready(self)
+        self._wanted, self._receive = HEAD.size, self._head
+
+    def _head(self, part: bytes) -> None:
+        (size,) = HEAD.unpack(part)
+        if size > self._max_frame:
+            raise HandshakeFailed(f"a frame of {size} bytes is over the limit")
+        self._wanted, self._receive = size, self._frame
+
+    def _frame(self, part: bytes) -> None:
+        self._wanted, self._receive = HEAD.size, self._head
+        self.on_frame(decode(part))
+
+    def _extra(self) -> dict[str, str]:
+        address = self._transport and self._transport.get_extra_info("peername")
+        return {"peer": str(address)}
