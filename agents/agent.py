@@ -239,6 +239,10 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
         """Deliver the end of a connection."""
         return self._connections.closed(websocket, code, reason, was_clean)
 
+    def websocket_restored(self, websocket: WebSocket) -> None:
+        """Send the state again: the lost owner may have stored it and not said so."""
+        self._connections.restored(websocket)
+
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Deliver another object's call."""
         return self._run_as_me(

@@ -70,6 +70,13 @@ class Connections:
             connection, lambda: hook(connection, code, reason, was_clean)
         )
 
+    def restored(self, websocket: WebSocket) -> None:
+        """Tell a client the state of now: the last frame of it may be lost."""
+        connection = self._connection(websocket)
+        state = self._agent.sync.frame()
+        if state is not None and connection.hears_protocol:
+            connection.send_frame(state)
+
     async def connect(self, request: Request) -> Response:
         """Accept an upgrade: greet the client, then let the agent."""
         agent = self._agent

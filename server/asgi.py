@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from durable import BodyTooLarge, DurableObjectId, Frame, Overloaded, Request, Response
-from durable.domain.errors import DurableError
+from durable import BodyTooLarge, DurableObjectId, Frame, Request, Response
 from server.backlog import NO_STATUS, Backlog
+from server.held_sockets import ABNORMAL, TRY_LATER
 from server.http import host_of
 from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord
-    from server.socket import SocketEvents
+    from server.held_sockets import HeldSocket, HeldSockets, LocalOwner
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-TRY_LATER, RESTARTED = 1013, 1012
 
 
 def request_of(scope: Scope, receive: Receive, max_body: int) -> Request:
@@ -140,17 +138,25 @@ async def refuse(response: Response, scope: Scope, send: Send) -> None:
 class AsgiSocket:
     """A client's socket that an ASGI server holds (a SocketPort)."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, sockets: HeldSockets, local: LocalOwner) -> None:
+        self._sockets = sockets
+        self._local = local
         self._backlog = Backlog(limit)
         self._said = asyncio.Event()
         self._closing: tuple[int, str] | None = None
         self._open = False
-        self._object_id: DurableObjectId | None = None
-        self._record: SocketRecord | None = None
+        # Set while an object has it.
+        self.held: HeldSocket | None = None
 
     def accepted(self, object_id: DurableObjectId, record: SocketRecord) -> None:
-        """An object took the socket: messages go there."""
-        self._object_id, self._record = object_id, record
+        """An object of this node took the socket: messages go there."""
+        self._sockets.hold_here(self, object_id, record, self._local)
+
+    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
+        """Nothing to do: the record is in this process."""
+
+    def acknowledged(self) -> None:
+        """Nothing to do: the record knows."""
 
     def send(self, frame: Frame) -> None:
         """Send a frame as soon as the server takes it."""
@@ -173,30 +179,27 @@ class AsgiSocket:
             self._closing = (code, reason)
             self._said.set()
 
-    async def serve(self, receive: Receive, send: Send, events: SocketEvents) -> None:
+    async def serve(self, receive: Receive, send: Send) -> None:
         """Accept, deliver messages and send frames until the client has gone."""
         await send({"type": "websocket.accept"})
         self._open = True
         writing = asyncio.get_running_loop().create_task(self._write(send))
-        code, reason = 1006, ""
+        code, reason = ABNORMAL, ""
         try:
-            code, reason = await self._read(receive, events)
+            code, reason = await self._read(receive)
         finally:
             self._closing = self._closing or (code, reason)
             writing.cancel()
-            self.ended(events, code, reason)
+            self.ended(code, reason)
 
-    def ended(self, events: SocketEvents, code: int = 1006, reason: str = "") -> None:
+    def ended(self, code: int = ABNORMAL, reason: str = "") -> None:
         """Tell the object, once."""
-        record, self._record = self._record, None
-        if record is None or self._object_id is None:
-            return
-        try:
-            events.socket_closed(self._object_id, record, code, reason, code != 1006)
-        except DurableError as error:
-            log.info("close not delivered: %s", error)
+        if self.held is not None:
+            self.held.gone(code, reason, code != ABNORMAL)
 
-    async def _read(self, receive: Receive, events: SocketEvents) -> tuple[int, str]:
+    async def _read(self, receive: Receive) -> tuple[int, str]:
+        held = self.held
+        assert held is not None  # an object has accepted it
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -204,19 +207,9 @@ class AsgiSocket:
             if message["type"] != "websocket.receive" or self._closing is not None:
                 continue
             text = message.get("text")
-            self._forward(events, message["bytes"] if text is None else text)
-
-    def _forward(self, events: SocketEvents, message: str | bytes) -> None:
-        object_id, record = self._object_id, self._record
-        assert object_id is not None  # set by accepted()
-        assert record is not None
-        try:
-            events.socket_message(object_id, record, message)
-        except Overloaded:
-            self.close(TRY_LATER, "The object is overloaded")
-        except DurableError as error:
-            log.info("message not delivered: %s", error)
-            self.close(RESTARTED, "The object is moving")
+            held.heard(message["bytes"] if text is None else text)
+            if held.is_full:
+                await held.room()
 
     async def _write(self, send: Send) -> None:
         try:

@@ -20,7 +20,7 @@ from server.socket import ClientSocket, Outbox, close_all
 
 if TYPE_CHECKING:
     from durable import Env
-    from server.socket import SocketEvents
+    from server.held_sockets import HeldSockets, LocalOwner
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +34,17 @@ class FrontEnd:
     """Holds every client socket of this node."""
 
     def __init__(
-        self, settings: Settings, env: Env, events: SocketEvents, fetch: Fetch | None
+        self,
+        settings: Settings,
+        env: Env,
+        fetch: Fetch | None,
+        held: HeldSockets,
+        local: LocalOwner,
     ) -> None:
         self._settings = settings
         self._env = env
-        self._events = events
+        self._held = held
+        self._local = local
         self._fetch: Fetch = fetch or route_agent_request
         self._sockets: set[Socket] = set()
         self._outbox = Outbox()
@@ -79,10 +85,10 @@ class FrontEnd:
                 await asgi.respond(response, incoming, send)
             return response is not None
         make = partial(asgi.request_of, scope, receive, limit)
-        socket = AsgiSocket(self._settings.socket_buffer_bytes)
+        socket = AsgiSocket(self._settings.socket_buffer_bytes, self._held, self._local)
         response = await self._ask(make, fetch, socket)
         if response is None or response.status != 101:
-            socket.ended(self._events)
+            socket.ended()
             if response is not None:
                 await receive()
                 await asgi.refuse(response, scope, send)
@@ -90,7 +96,7 @@ class FrontEnd:
         self._sockets.add(socket)
         try:
             await receive()
-            await socket.serve(receive, send, self._events)
+            await socket.serve(receive, send)
         finally:
             self._sockets.discard(socket)
         return True
@@ -134,20 +140,23 @@ class FrontEnd:
             return web.Response(
                 text="Too many sockets", status=503, headers={"Retry-After": "1"}
             )
-        socket = ClientSocket(self._settings.socket_buffer_bytes, self._outbox)
+        socket = ClientSocket(
+            self._settings.socket_buffer_bytes,
+            self._outbox,
+            self._held,
+            self._local,
+        )
         make = partial(request_of, incoming, self._settings.max_body_bytes)
         response = await self._ask(make, fetch, socket)
-        if response is not None and response.status == 101 and not socket.was_accepted:
+        if response is not None and response.status == 101 and socket.held is None:
             log.error("101 without an accepted socket", extra={"path": incoming.path})
             response = Response("Internal Server Error", status=500)
         if response is None or response.status != 101:
-            socket.discard(self._events)
+            socket.discard()
             return None if response is None else await respond(incoming, response)
         del response
         self._sockets.add(socket)
         try:
-            return await socket.serve(
-                incoming, self._events, self._settings.max_message_bytes
-            )
+            return await socket.serve(incoming, self._settings.max_message_bytes)
         finally:
             self._sockets.discard(socket)

@@ -32,14 +32,18 @@ async def run_node(settings: Settings, module: UserModule) -> None:
         OSError: the address can't be listened on.
     """
     _calm_collector()
-    listening = _listen(settings.host, settings.port)
+    public = settings.role != "worker"
+    listening = _listen(settings.host, settings.port) if public else None
     stop = _on_signals()
     fetch = module.app if module.kind == "fetch" else None
     async with Runtime(settings, module.classes, fetch) as runtime:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, _print_counts, runtime
         )
-        if module.kind == "asgi":
+        if listening is None:
+            print(f"Ready as a worker, link on {runtime.link_address}", flush=True)  # noqa: T201
+            await stop.wait()
+        elif module.kind == "asgi":
             await _serve_asgi(runtime, module.app, listening, stop, settings)
         else:
             await _serve(runtime, module, listening, stop, settings)

@@ -6,11 +6,12 @@ import logging
 import uuid
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from durable import DurableObject, Env, Unavailable
+from durable.domain.placement import Role
 from durable.routing.router import Router
-from durable.store import registry
 from durable.store.agent_sql import AgentSql
 from durable.store.classes import Announcement, make, stale
 from durable.store.database import Database
@@ -18,6 +19,7 @@ from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Worker, WorkerSettings
 from server.classes import admit
 from server.config_bindings import bindings_of, namespace_of
+from server.fleet import PATIENCE_OF_LEASE, Fleet
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
@@ -43,6 +45,7 @@ class Runtime:
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
+        self.fleet: Fleet
         self.front: FrontEnd
         self.worker: Worker
 
@@ -65,20 +68,24 @@ class Runtime:
         tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(_agent_sql(settings, dsn))
         timer = await stack.enter_async_context(PeriodicWork())
+        self.fleet = await stack.enter_async_context(
+            Fleet(settings, database, worker_settings.worker_id)
+        )
         self.worker = Worker(
-            worker_settings,
+            replace(worker_settings, link_address=self.fleet.mesh.address),
             database,
             {tags[None, name]: cls for name, cls in self._classes.items()},
             env=self.env,
             sql=sql,
             timer=timer,
+            seams=self.fleet.seams(),
         )
         router = Router(
             self.worker.dispatcher,
+            self.fleet.shard_map,
             shards=settings.shards,
-            wait_for_claim=self.worker.shards.wait_for,
-            owner_address=lambda shard: registry.owner_address(database, shard),
-            patience=settings.lease_seconds / 4,
+            patience=settings.lease_seconds * PATIENCE_OF_LEASE,
+            reach=self.fleet.reach,
         )
         for binding in self._bindings:
             self.env.namespaces[binding.name] = namespace_of(
@@ -87,8 +94,11 @@ class Runtime:
                 tags[binding.script_name, binding.class_name],
                 router,
             )
+        await self.fleet.serve(self.worker, router.local, timer)
         await stack.enter_async_context(self.worker)
-        self.front = FrontEnd(settings, self.env, self.worker.dispatcher, self._fetch)
+        self.front = FrontEnd(
+            settings, self.env, self._fetch, self.fleet.held, self.fleet.local
+        )
         timer.every(PING_SECONDS, self.front.ping_all)
 
         async def warn_if_stale() -> None:
@@ -139,7 +149,15 @@ class Runtime:
             start_timeout=settings.start_timeout_seconds,
             drain=settings.drain_seconds,
             max_waiting=settings.max_waiting,
+            role=cast("Role", settings.role),
+            weight=settings.weight,
+            labels=settings.labels,
         )
+
+    @property
+    def link_address(self) -> str | None:
+        """Where other nodes reach this one."""
+        return self.worker.settings.link_address
 
     def counts(self) -> dict[str, Any]:
         """What is live, for operators."""
@@ -147,6 +165,7 @@ class Runtime:
             "activations": len(self.worker.dispatcher),
             "sockets": self.front.sockets,
             "shards": self.worker.shards.owned,
+            "links": len(self.fleet.mesh),
         }
 
 

@@ -13,6 +13,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -30,6 +31,7 @@ _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": 1024 * MIB}
 _SIZE = re.compile(r"(\d+)\s*([a-z]*)", re.IGNORECASE)
 _LABEL: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 MAX_LABELS: Final = 16
+MIN_SECRET_CHARACTERS: Final = 32
 _DSN_SCHEMES: Final = ("postgresql", "postgres")
 
 
@@ -87,6 +89,19 @@ def _number(least: float, most: float) -> Parser:
         return number
 
     return parse
+
+
+def _address(value: str) -> str:
+    host, _, port = value.strip().rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("host:port, such as worker-1:8788")
+    return value.strip()
+
+
+def _secret(value: str) -> str:
+    if len(value) < MIN_SECRET_CHARACTERS:
+        raise ValueError(f"at least {MIN_SECRET_CHARACTERS} random characters")
+    return value
 
 
 def _labels(value: str) -> tuple[str, ...]:
@@ -234,6 +249,30 @@ class Settings:
         _count(1, 1_000_000),
         "Invocations that may wait for one object; beyond, they are refused with 503.",
     )
+    role: str = _setting(
+        "both",
+        _choice("front", "worker", "both"),
+        "front: hold clients' sockets; worker: own objects, without a public port; or "
+        "both.",
+    )
+    link_host: str = _setting(
+        "127.0.0.1",
+        _text,
+        "Address on which other nodes reach this one; beyond loopback with a secret.",
+    )
+    link_port: int = _setting(
+        0, _count(0, 65535), "TCP port for other nodes; 0 picks a free one."
+    )
+    link_advertise: str | None = _setting(
+        None,
+        _address,
+        "host:port that other nodes are to dial, if not the one that is listened on.",
+    )
+    link_secret: str | None = _setting(
+        None,
+        _secret,
+        "What nodes know each other by. Unset, on loopback: one from the database.",
+    )
     labels: tuple[str, ...] = _setting(
         (),
         _labels,
@@ -298,7 +337,20 @@ class Settings:
                 f"quarter of {_origin('lease_seconds', environ, project)} "
                 f"({settings.lease_seconds:g})"
             )
+        if not settings.link_secret and not _is_loopback(settings.link_host):
+            raise SettingsError(
+                f"{_origin('link_host', environ, project)} is {settings.link_host}, "
+                "which other machines may reach: set "
+                f"{_origin('link_secret', environ, project)}, the same on every node"
+            )
         return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _origin(name: str, environ: Mapping[str, str], project: Project) -> str:
@@ -313,7 +365,8 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
         return metadata["parse"](text)
     except ValueError as error:
         # The value of a DSN may hold a password: it is not repeated.
-        shown = "" if name.endswith("_URL") else f"{text!r} is not usable; "
+        secret = name.endswith(("_URL", "_SECRET"))
+        shown = "" if secret else f"{text!r} is not usable; "
         raise SettingsError(f"{name}: {shown}it must be {error}") from None
 
 

@@ -9,45 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
-from durable import DurableObjectId, Frame, Overloaded, Unavailable
-from durable.domain.errors import DurableError
+from durable import DurableObjectId, Frame
 from server.backlog import NO_STATUS, Backlog, closing, encode
+from server.held_sockets import ABNORMAL, TRY_LATER
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord
+    from server.held_sockets import HeldSocket, HeldSockets, LocalOwner
 
 log = logging.getLogger(__name__)
 
-ABNORMAL, RESTARTED, TRY_LATER = 1006, 1012, 1013
 PING = b"\x89\x00"
 # Beyond so many bytes in the transport, frames wait in the backlog.
 HIGH_WATER = 65_536
 # A client has so many seconds to answer our closing frame.
 CLOSE_SECONDS = 5.0
-
-
-class SocketEvents(Protocol):
-    """Where a socket's messages go: the dispatcher of its object's owner."""
-
-    def socket_message(
-        self, object_id: DurableObjectId, record: SocketRecord, message: str | bytes
-    ) -> None:
-        """The client sent something."""
-
-    def socket_closed(
-        self,
-        object_id: DurableObjectId,
-        record: SocketRecord,
-        code: int,
-        reason: str,
-        was_clean: bool,
-    ) -> None:
-        """The socket is closed."""
 
 
 class Outbox:
@@ -76,17 +57,22 @@ class ClientSocket:
         "_closed",
         "_drain",
         "_limit",
-        "_object_id",
+        "_local",
         "_outbox",
-        "_record",
         "_said",
+        "_sockets",
         "_transport",
         "_writer",
+        "held",
     )
 
-    def __init__(self, limit: int, outbox: Outbox) -> None:
+    def __init__(
+        self, limit: int, outbox: Outbox, sockets: HeldSockets, local: LocalOwner
+    ) -> None:
         self._limit = limit
         self._outbox = outbox
+        self._sockets = sockets
+        self._local = local
         self._transport: asyncio.Transport | None = None
         self._writer: AbstractStreamWriter | None = None
         # Frames of this turn of the loop.
@@ -95,19 +81,20 @@ class ClientSocket:
         self._backlog: Backlog | None = Backlog(limit)
         self._closed = False
         self._drain: asyncio.Task[None] | None = None
-        self._object_id: DurableObjectId | None = None
-        self._record: SocketRecord | None = None
-
-    @property
-    def was_accepted(self) -> bool:
-        """Whether an object took it."""
-        return self._record is not None
+        # Set while an object has it.
+        self.held: HeldSocket | None = None
 
     # --- from the object
 
     def accepted(self, object_id: DurableObjectId, record: SocketRecord) -> None:
-        """An object took the socket: messages go there."""
-        self._object_id, self._record = object_id, record
+        """An object of this node took the socket: messages go there."""
+        self._sockets.hold_here(self, object_id, record, self._local)
+
+    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
+        """Nothing to do: the record is in this process."""
+
+    def acknowledged(self) -> None:
+        """Nothing to do: the record knows."""
 
     def send(self, frame: Frame) -> None:
         """Write a frame, or keep it for a slow reader."""
@@ -201,7 +188,7 @@ class ClientSocket:
     # --- from the client
 
     async def serve(
-        self, request: web.BaseRequest, events: SocketEvents, max_message: int
+        self, request: web.BaseRequest, max_message: int
     ) -> web.WebSocketResponse:
         """Answer the upgrade, deliver messages until the client has gone."""
         websocket = web.WebSocketResponse(
@@ -214,16 +201,16 @@ class ClientSocket:
             if transport is None:
                 raise ConnectionResetError
             self._open(transport)
-            code, reason, clean = await self._deliver(websocket, events)
+            code, reason, clean = await self._deliver(websocket)
         except ConnectionError:
             log.debug("client left while connecting")
         finally:
-            self._ended(request.transport, events, code, reason, clean)
+            self._ended(request.transport, code, reason, clean)
         return websocket
 
-    def discard(self, events: SocketEvents) -> None:
+    def discard(self) -> None:
         """The upgrade was not answered with this socket: it never opens."""
-        self._ended(None, events, ABNORMAL, "", clean=False)
+        self._ended(None, ABNORMAL, "", clean=False)
 
     def _open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -233,18 +220,17 @@ class ClientSocket:
         if self._closed:
             self._hang_up_later(transport)
 
-    async def _deliver(
-        self, websocket: web.WebSocketResponse, events: SocketEvents
-    ) -> tuple[int, str, bool]:
-        object_id, record = self._object_id, self._record
-        assert object_id is not None  # set by accepted()
-        assert record is not None
+    async def _deliver(self, websocket: web.WebSocketResponse) -> tuple[int, str, bool]:
+        held = self.held
+        assert held is not None  # an object has accepted it
         while True:
             message = await websocket.receive()
             kind = message.type
             if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY:
                 if not self._closed:
-                    self._forward(events, object_id, record, message.data)
+                    held.heard(message.data)
+                    if held.is_full:
+                        await held.room()
             elif kind is WSMsgType.CLOSE:
                 code = message.data or NO_STATUS
                 self._answer_close(code)
@@ -256,21 +242,6 @@ class ClientSocket:
                 lost = code is None or code == ABNORMAL
                 return ABNORMAL if lost or code is None else code, "", False
 
-    def _forward(
-        self,
-        events: SocketEvents,
-        object_id: DurableObjectId,
-        record: SocketRecord,
-        message: str | bytes,
-    ) -> None:
-        try:
-            events.socket_message(object_id, record, message)
-        except Overloaded:
-            self.close(TRY_LATER, "The object is overloaded")
-        except DurableError as error:
-            log.info("message not delivered: %s", error)
-            self.close(RESTARTED, "The object is moving")
-
     def _answer_close(self, code: int) -> None:
         if not self._closed and self._transport is not None:
             # With the client's own code, as genuine servers do.
@@ -281,7 +252,6 @@ class ClientSocket:
     def _ended(
         self,
         transport: asyncio.BaseTransport | None,
-        events: SocketEvents,
         code: int,
         reason: str,
         clean: bool,
@@ -291,14 +261,8 @@ class ClientSocket:
             self._drain.cancel()
         if transport is not None:
             transport.close()
-        record, object_id = self._record, self._object_id
-        if record is None or object_id is None:
-            return
-        self._record = None
-        try:
-            events.socket_closed(object_id, record, code, reason, clean)
-        except (Unavailable, DurableError) as error:
-            log.info("close not delivered: %s", error)
+        if self.held is not None:
+            self.held.gone(code, reason, clean)
 
 
 def close_all(sockets: set[Any], code: int, reason: str) -> None:

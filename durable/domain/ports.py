@@ -149,6 +149,12 @@ class SocketPort(Protocol):
 
     def close(self, code: int, reason: str) -> None: ...
 
+    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
+        """Have these at hand for the object's next owner."""
+
+    def acknowledged(self) -> None:
+        """The effects of one of its messages have left."""
+
 
 class Frame:
     """One message to client sockets; encoded for the wire once, for all of them.

@@ -385,6 +385,8 @@ class Activation:
         )
         self._context.sockets.add(self.id.value, record)
         port.accepted(self.id, record)
+        if record.tags:
+            self.emit(lambda: port.keep(record.tags, record.attachment))
         return self.websocket(record)
 
     def websocket(self, record: SocketRecord) -> WebSocket:

@@ -59,5 +59,12 @@ class DurableObject:
     ) -> Any:
         """A client's socket has closed; 1006 without a closing handshake."""
 
+    def websocket_restored(self, websocket: WebSocket) -> Any:
+        """The worker that had this object was lost, and with it perhaps what it sent.
+
+        Called for each socket that goes on with the object's new owner. A class that
+        has this hook is woken to say again what its clients must know.
+        """
+
     def websocket_error(self, websocket: WebSocket, error: Exception) -> Any:
         """A client's socket failed."""

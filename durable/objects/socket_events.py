@@ -45,6 +45,10 @@ class SocketEvents:
         """Deliver the end of a client's socket."""
         self._deliver_later(record, "websocket_close", code, reason, was_clean)
 
+    def restored(self, record: SocketRecord) -> None:
+        """Deliver that a socket's last owner was lost."""
+        self._deliver_later(record, "websocket_restored")
+
     def reset(self, records: list[SocketRecord]) -> None:
         """The activation was reset: close the sockets that have lost something."""
         for record in records:
@@ -115,3 +119,4 @@ class SocketEvents:
 def _acknowledge(record: SocketRecord) -> None:
     if record.unacknowledged:
         record.unacknowledged -= 1
+        record.port.acknowledged()

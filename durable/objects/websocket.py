@@ -144,6 +144,7 @@ class WebSocket:
             ValueRefused: over 10 tags in all, or one over 256 characters.
         """
         self.record.tags = check_tags([*self.record.tags, *tags])
+        self._keep()
 
     def send(self, message: str | bytes) -> None:
         """Send a text or a binary message, when what was written before is durable.
@@ -197,11 +198,18 @@ class WebSocket:
                 f"this has {len(stored)}"
             )
         self.record.attachment = stored
+        self._keep()
 
     def deserialize_attachment(self) -> Any:
         """The value kept with the socket (a copy), or None."""
         stored = self.record.attachment
         return None if stored is None else codec.decode(stored)
+
+    def _keep(self) -> None:
+        record = self.record
+        tags, attachment = record.tags, record.attachment
+        if record.open:
+            self._emit(lambda: record.port.keep(tags, attachment))
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:

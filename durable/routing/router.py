@@ -1,7 +1,9 @@
 """Brings a call to its object's owner: the Invoker behind every stub.
 
-What a caller passes is copied, as if the object were elsewhere. A call made by an
-object waits at that object's output gate before it leaves.
+What a caller passes is copied, wherever the object is. A call made by an object waits
+at that object's output gate before it leaves. While nobody owns the object's shard, or
+it moves, the call waits; what an owner has begun is never sent to another one, but for
+requests that only read.
 """
 
 from __future__ import annotations
@@ -9,71 +11,69 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
-from durable.domain.errors import DurableError, Moved, RemoteError, Unavailable
+from durable.domain.clock import Clock, boottime
+from durable.domain.errors import LinkLost, Moved, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.objects import codec
 from durable.objects.activation import current_activation
+from durable.routing.objects import Dispatching, LocalObjects, Objects
+from durable.routing.shard_map import ShardMap
 from durable.tasks import TaskScope
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from durable.domain.writes import Claim
-    from durable.objects.http import Request
+    from durable.objects.http import Request, Response
 
-
-class LocalObjects(Protocol):
-    """The dispatcher of this process, as the router sees it."""
-
-    async def fetch(
-        self, object_id: DurableObjectId, request: Request, props: Any
-    ) -> Any:
-        """Deliver an HTTP request; Moved if the object isn't owned here."""
-
-    async def call(
-        self,
-        object_id: DurableObjectId,
-        method: str,
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        props: Any,
-    ) -> Any:
-        """Deliver a call; Moved if the object isn't owned here."""
+_ONLY_READ = ("GET", "HEAD")
 
 
 class Router:
-    """Delivers to the owner, waiting a bounded time for there to be one."""
+    """Delivers to the owner, waiting up to ``patience`` seconds for there to be one.
+
+    ``reach`` gives the objects of another node while there is a link to it.
+    """
 
     def __init__(
         self,
-        local: LocalObjects,
+        dispatcher: Dispatching,
+        shard_map: ShardMap,
         *,
         shards: int,
-        wait_for_claim: Callable[[int, float], Awaitable[Claim | None]],
-        owner_address: Callable[[int], Awaitable[str | None]],
         patience: float,
+        reach: Callable[[UUID], Objects | None] = lambda _: None,
+        clock: Clock = boottime,
     ) -> None:
-        self._local = local
+        self.local = LocalObjects(dispatcher)
+        self._map = shard_map
         self._shards = shards
-        self._wait_for_claim = wait_for_claim
-        self._owner_address = owner_address
         self._patience = patience
+        self._reach = reach
+        self._clock = clock
         # The caller gets what a call raises, unless it is gone itself.
         self._calls = TaskScope("calls", lambda error: log.debug("%s", error))
 
-    async def fetch(self, target: DurableObjectId, request: Request, props: Any) -> Any:
+    async def fetch(
+        self, target: DurableObjectId, request: Request, props: Any
+    ) -> Response:
         """Send an HTTP request to an object."""
+
+        def send(objects: Objects) -> Awaitable[Response]:
+            return objects.fetch(target, request, props)
+
+        # An upgrade may be sent again too: its socket is still ours.
+        twice = request.method in _ONLY_READ and request.content is None
         caller = current_activation.get()
         if caller is None:
-            return await self._to_owner(
-                target, lambda: self._local.fetch(target, request, props)
-            )
+            return await self._to_owner(target, send, may_repeat=twice)
         await caller.output_gate.wait()
-        return await self._apart(
-            self._to_owner(target, lambda: self._local.fetch(target, request, props))
-        )
+        sending = self._to_owner(target, send, may_repeat=twice)
+        response: Response = await self._apart(sending)
+        return response
 
     async def call(
         self,
@@ -89,40 +89,56 @@ class Router:
         if caller is not None:
             await caller.output_gate.wait()
 
-        async def deliver() -> str:
-            got_args, got_kwargs = codec.decode(sent)
-            try:
-                result = await self._local.call(
-                    target, method, got_args, got_kwargs, props
-                )
-            except (DurableError, asyncio.CancelledError):
-                raise
-            except Exception as error:
-                raise RemoteError(str(error), name=type(error).__name__) from error
-            return codec.encode_text(result)
+        def send(objects: Objects) -> Awaitable[str]:
+            return objects.call(target, method, sent, props)
 
-        return codec.decode(await self._apart(self._to_owner(target, deliver)))
+        return codec.decode(await self._apart(self._to_owner(target, send)))
 
     async def _apart(self, work: Any) -> Any:
         """In a task of its own: the end of one object is not that of the other."""
         return await asyncio.shield(self._calls.start(work))
 
     async def _to_owner(
-        self, target: DurableObjectId, deliver: Callable[[], Awaitable[Any]]
-    ) -> Any:
+        self,
+        target: DurableObjectId,
+        send: Callable[[Objects], Awaitable[T]],
+        *,
+        may_repeat: bool = False,
+    ) -> T:
         try:
-            return await deliver()
+            return await send(self.local)
         except Moved:
+            # Raised before anything ran: sending again is safe.
             shard = shard_of(target.value, self._shards)
-        # Moved is raised before anything ran: sending again is safe.
-        if await self._wait_for_claim(shard, self._patience) is not None:
+        until = self._clock() + self._patience
+        while True:
+            # Taken before we look: no change is missed.
+            change = self._map.change()
+            owner = self._map.owner(shard)
+            objects = None if owner is None else self._reach(owner)
+            if objects is not None:
+                try:
+                    return await send(objects)
+                except Moved:
+                    self._map.refresh()
+                except LinkLost:
+                    if not may_repeat:
+                        raise
+                    may_repeat = False
+            await self._until_changed(change, until, shard)
             try:
-                return await deliver()
+                return await send(self.local)
             except Moved:
-                pass
-        address = await self._owner_address(shard)
-        raise Unavailable(
-            f"shard {shard} is owned by the worker at {address}, not by this node"
-            if address
-            else f"shard {shard} has no owner at the moment; try again"
-        )
+                continue
+
+    async def _until_changed(
+        self, change: asyncio.Future[None], until: float, shard: int
+    ) -> None:
+        left = until - self._clock()
+        if left > 0:
+            await asyncio.wait({change}, timeout=left)
+        if not change.done():
+            raise Unavailable(
+                f"no owner of shard {shard} was reached within {self._patience:g} s; "
+                "try again"
+            )

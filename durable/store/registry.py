@@ -27,10 +27,7 @@ _FORGET = """
 DELETE FROM durable.worker WHERE beat < clock_timestamp()
     - CASE WHEN stale IS NULL THEN interval '1 hour' ELSE interval '30 days' END
 """
-_OWNER = """
-SELECT w.address FROM durable.shard s JOIN durable.worker w ON w.id = s.owner
-WHERE s.id = $1
-"""
+_SHARD_MAP = "SELECT s.id, s.owner FROM durable.shard s"
 _LIVE = """
 SELECT w.id, w.address, w.link_address, w.role, w.weight, w.draining,
     w.stale IS NOT NULL, w.labels, extract(epoch FROM w.started_at)::float8, EXISTS (
@@ -51,6 +48,12 @@ SELECT s.id, s.owner FROM durable.shard s WHERE NOT EXISTS (
         SELECT d.oid FROM pg_catalog.pg_database d
         WHERE d.datname = pg_catalog.current_database()))
 """
+
+
+async def link_secret(database: Database) -> str:
+    """What nodes on one machine know each other by."""
+    rows = await database.fetch("SELECT link_secret FROM durable.cluster")
+    return str(rows[0][0])
 
 
 async def join(
@@ -114,7 +117,6 @@ async def free_shards(database: Database) -> list[tuple[int, UUID | None]]:
     return [(row[0], row[1]) for row in await database.fetch(_FREE)]
 
 
-async def owner_address(database: Database, shard: int) -> str | None:
-    """Where the worker is that owns a shard, if anybody does."""
-    rows = await database.fetch(_OWNER, shard)
-    return rows[0][0] if rows else None
+async def shard_map(database: Database) -> list[tuple[int, UUID | None]]:
+    """(shard, owner) of all; None where nobody owns it."""
+    return [(row[0], row[1]) for row in await database.fetch(_SHARD_MAP)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,17 +21,22 @@ from durable.domain.writes import ObjectRow
 from durable.objects.activation import Activation, current_activation
 from durable.objects.activation_context import ActivationContext
 from durable.objects.alarm_run import run_alarm
+from durable.objects.durable_object import DurableObject
 
 if TYPE_CHECKING:
     from durable.domain.alarms import Alarm
     from durable.domain.ports import CommitLog
     from durable.domain.writes import Claim
-    from durable.objects.durable_object import DurableObject
     from durable.objects.http import Request
     from durable.objects.websocket import SocketRecord
     from durable.objects.write_back import WriteBack
 
 log = logging.getLogger(__name__)
+
+# Whether a handler on another worker waits for the call that is delivered.
+is_awaited_elsewhere: ContextVar[bool] = ContextVar(
+    "is_awaited_elsewhere", default=False
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +133,17 @@ class Dispatcher:
         live = self._live.get(object_id.value) or self._activate(object_id, None)
         live.used = self._round
         live.socket_events.closed(record, code, reason, was_clean)
+
+    def socket_restored(self, object_id: DurableObjectId, record: SocketRecord) -> None:
+        """The last owner of a socket was lost: let its object say again what it must.
+
+        Raises:
+            Moved: the object's shard isn't owned here (any more).
+            Overloaded: too many events wait for the object.
+        """
+        hook = self._classes[object_id.tag].websocket_restored
+        if hook is not DurableObject.websocket_restored:
+            self._enter(object_id, None).socket_events.restored(record)
 
     def activations(self) -> list[Activation]:
         """All that are live."""
@@ -245,4 +262,4 @@ class Dispatcher:
 
 def _is_root() -> bool:
     """Whether the event comes from outside, not from a handler that runs."""
-    return current_activation.get() is None
+    return current_activation.get() is None and not is_awaited_elsewhere.get()

@@ -53,8 +53,8 @@ class ShardObjects(Protocol):
         """Return when no activation of these is alive, at most ``grace`` s later."""
 
 
-async def _nothing(_: list[Claim]) -> None:
-    """The default of ``before_open``."""
+async def _nothing(_: Any) -> None:
+    """The default of ``before_open`` and ``before_release``."""
 
 
 class ShardKeeper:
@@ -62,8 +62,9 @@ class ShardKeeper:
 
     ``live`` and ``free`` ask for the live nodes, and for (shard, owner of the row) of
     what nobody has locked. ``before_open`` is awaited before newly claimed shards are
-    served; ``on_claimed`` and ``on_released`` hear of shards that came and went, and
-    must not raise. Shards that go on after a lost lane are claimed, but not opened.
+    served, ``before_release`` when nothing of theirs is alive any more; ``on_claimed``
+    and ``on_released`` hear of shards that came and went, and must not raise. Shards
+    that go on after a lost lane are claimed, but not opened.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ShardKeeper:
         live: Callable[[], Awaitable[Sequence[WorkerRow]]],
         free: Callable[[], Awaitable[Sequence[tuple[int, UUID | None]]]],
         before_open: Callable[[list[Claim]], Awaitable[None]] = _nothing,
+        before_release: Callable[[list[int]], Awaitable[None]] = _nothing,
         on_claimed: Callable[[list[int]], None] = lambda _: None,
         on_released: Callable[[list[int]], None] = lambda _: None,
         clock: Clock = boottime,
@@ -92,6 +94,7 @@ class ShardKeeper:
         self._live = live
         self._free = free
         self._before_open = before_open
+        self._before_release = before_release
         self._on_claimed = on_claimed
         self._on_released = on_released
         self._clock = clock
@@ -134,19 +137,6 @@ class ShardKeeper:
 
     def claim_of(self, shard: int) -> Claim | None:
         """The claim under which a shard is served here, if it is."""
-        return self._claims.get(shard)
-
-    async def wait_for(self, shard: int, timeout: float) -> Claim | None:
-        """The claim of a shard, waiting a while for it to be obtained."""
-
-        def is_known() -> bool:
-            return shard in self._claims or self._drain_until is not None
-
-        try:
-            async with asyncio.timeout(timeout):
-                await self._until(is_known)
-        except TimeoutError:
-            pass
         return self._claims.get(shard)
 
     async def start(self) -> None:
@@ -348,11 +338,16 @@ class ShardKeeper:
             self._forget([claim])
             if not self._ended:
                 # What ends in the same turn is released together.
-                asyncio.get_running_loop().call_soon(self._feed_ended)
+                self._scope.start(self._feed_ended(), "ended")
             self._ended.append(claim)
 
-    def _feed_ended(self) -> None:
+    async def _feed_ended(self) -> None:
         ended, self._ended = self._ended, []
+        try:
+            await self._before_release([claim.shard for claim in ended])
+        except Exception:
+            # They must be released all the same.
+            log.exception("shards are released unprepared")
         self._feed(steps.Ended(ended))
 
     def _forget(self, claims: Sequence[Claim]) -> list[int]:

@@ -41,8 +41,8 @@ NOTICE_SECONDS = 1.0
 EVICTION_ROUNDS = 5
 
 
-async def _unprepared(_: list[Claim]) -> None:
-    """The default of ``before_open``."""
+async def _unprepared(_: Any) -> None:
+    """The default of ``before_open`` and ``before_release``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ class ShardSeams:
     """Who else is to hear of shards: see ``ShardKeeper``."""
 
     before_open: Callable[[list[Claim]], Awaitable[None]] = _unprepared
+    before_release: Callable[[list[int]], Awaitable[None]] = _unprepared
     on_claimed: Callable[[list[int]], None] = lambda _: None
     on_released: Callable[[list[int]], None] = lambda _: None
 
@@ -128,6 +129,7 @@ class Worker:
             live=lambda: registry.live(database, settings.lease),
             free=lambda: registry.free_shards(database),
             before_open=seams.before_open,
+            before_release=seams.before_release,
             on_claimed=claimed,
             on_released=seams.on_released,
             clock=self._clock,

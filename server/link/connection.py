@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import msgspec
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 HANDSHAKE_SECONDS = 5.0
 # A node that is so far behind with reading is gone, or as good as.
 MAX_UNSENT_BYTES = 1 << 28
+# More than the largest message or result; what claims to be longer is garbage.
+MAX_FRAME_BYTES = 1 << 30
 
 
 class LinkConnection(asyncio.Protocol):
@@ -40,20 +42,22 @@ class LinkConnection(asyncio.Protocol):
         self,
         handshake: Handshake,
         *,
-        max_frame: int,
         on_ready: Callable[[LinkConnection], None],
         on_end: Callable[[LinkConnection], None],
     ) -> None:
         self._handshake = handshake
-        self._max_frame = max_frame
         self._on_ready = on_ready
         self._on_end = on_end
         self.on_frame: Callable[[Frame], None]
+        # Asked before each write for what is to go with it.
+        self.before_write: Callable[[], None] = lambda: None
         self._buffer = bytearray()
         self._wanted = GREETING_BYTES
         self._receive = self._greeting
         self._transport: asyncio.Transport | None = None
-        self._unsent: list[Frame] = []
+        # Encoded, but for what more sockets may still join.
+        self._unsent: list[bytes | Say] = []
+        self._writes = False
         # The frame whose Say is the last one unsent: more sockets may join it.
         self._said: durable.Frame | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -69,7 +73,7 @@ class LinkConnection(asyncio.Protocol):
     def say(self, frame: Frame) -> None:
         """Send a frame, with all others of this turn of the loop."""
         self._said = None
-        self._queue(frame)
+        self._queue(encode(frame))
 
     def say_to(self, socket: int, frame: durable.Frame) -> None:
         """Send a client's frame; for many sockets in a row it crosses once."""
@@ -85,9 +89,7 @@ class LinkConnection(asyncio.Protocol):
         if self._transport is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             ours = self._transport.get_extra_info("socket")
             milliseconds = int(seconds * 1000)
-            ours.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
-            )
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
     def close(self) -> None:
         """Hang up; what was said before still goes."""
@@ -95,17 +97,25 @@ class LinkConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def _queue(self, frame: Frame) -> None:
-        if not self._unsent:
+    def write_soon(self) -> None:
+        """Write at the end of this turn of the loop."""
+        if not self._writes:
+            self._writes = True
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def _queue(self, frame: bytes | Say) -> None:
+        self.write_soon()
         self._unsent.append(frame)
 
     def _flush(self) -> None:
+        self.before_write()
+        self._writes = False
         unsent, self._unsent, self._said = self._unsent, [], None
         transport = self._transport
         if not unsent or transport is None or transport.is_closing():
             return
-        transport.write(b"".join([encode(frame) for frame in unsent]))
+        wires = [f if isinstance(f, bytes) else encode(f) for f in unsent]
+        transport.write(wires[0] if len(wires) == 1 else b"".join(wires))
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             log.error("a node doesn't read: link closed", extra=self._extra())
             transport.abort()
@@ -114,11 +124,11 @@ class LinkConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._handshake.greeting)
+        # uvloop's transports aren't of asyncio's class.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._handshake.greeting)
         loop = asyncio.get_running_loop()
-        self._patience = loop.call_later(HANDSHAKE_SECONDS, transport.abort)
+        self._patience = loop.call_later(HANDSHAKE_SECONDS, self._transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Take all that is whole."""
@@ -157,7 +167,7 @@ class LinkConnection(asyncio.Protocol):
 
     def _head(self, part: bytes) -> None:
         (size,) = HEAD.unpack(part)
-        if size > self._max_frame:
+        if size > MAX_FRAME_BYTES:
             raise HandshakeFailed(f"a frame of {size} bytes is over the limit")
         self._wanted, self._receive = size, self._frame
 

@@ -1,8 +1,9 @@
-"""One link to each other node: listens, dials, and finds the owner of a shard.
+"""One link to each other node: listens, dials, and says what moves.
 
 Of two nodes the one with the smaller id dials, so there is one link for each pair and
-nobody has to choose. Who is there says the table of workers, looked at every second;
-what has moved, nodes tell each other: both are only hints, the owner's claim decides.
+nobody has to choose. A node that has come and has the larger one knocks: it dials, is
+known by the handshake, hangs up, and is dialled at once. Who is there says the table of
+workers, looked at every second.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from uuid import UUID
 from durable import Unavailable
 from durable.tasks import TaskScope
 from server.link.connection import LinkConnection
-from server.link.frames import OVERHEAD, Hint, Ping
+from server.link.frames import Frame, Hint, Ping, Serves
 from server.link.handshake import Handshake
-from server.link.peer import Peer
+from server.link.peer import Peer, ThisNode
 
 if TYPE_CHECKING:
-    from durable.domain.placement import WorkerRow
-    from durable.worker.dispatcher import Dispatcher
+    import ssl
+
+    from durable.domain.placement import Role, WorkerRow
 
 log = logging.getLogger(__name__)
 
@@ -35,36 +37,39 @@ class LinkSettings:
     """Where a node listens for others, and what they have in common.
 
     ``advertise``: host:port under which others reach it, None for what it listens on.
-    ``silent_seconds``: a node that acknowledges nothing for so long is lost.
+    ``silent_seconds``: a node that acknowledges nothing for so long is lost. ``tls``:
+    contexts for listening and for dialling, or None.
     """
 
     node: UUID
+    role: Role
     host: str
     port: int
     advertise: str | None
     secret: str
-    max_message_bytes: int
     silent_seconds: float
+    tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None
 
 
 class Mesh:
-    """The links of one node."""
+    """The links of one node. ``live`` asks for the live nodes."""
 
     def __init__(
         self,
         settings: LinkSettings,
-        *,
         live: Callable[[], Awaitable[Sequence[WorkerRow]]],
-        on_hint: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._live = live
-        self._on_hint = on_hint
-        self._objects: Dispatcher
+        self._node: ThisNode
         self._server: asyncio.Server | None = None
         self._peers: dict[UUID, Peer] = {}
         self._dialling: set[UUID] = set()
+        # Whose link broke and hasn't come back: most likely dead.
+        self._lost: set[UUID] = set()
         self._scope = TaskScope("links")
+        self._change: asyncio.Future[None] | None = None
+        self._looking = False
         self._closed = False
 
     @property
@@ -76,53 +81,80 @@ class Mesh:
         host, port = self._server.sockets[0].getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
+    def __len__(self) -> int:
+        return len(self._peers)
+
     def peer(self, node: UUID) -> Peer | None:
         """The link to a node, if there is one now."""
         return self._peers.get(node)
 
-    def __len__(self) -> int:
-        return len(self._peers)
+    def peers(self) -> list[Peer]:
+        """All links."""
+        return list(self._peers.values())
 
     async def listen(self) -> None:
-        """Take links of others; their frames wait for ``serve``.
+        """Bind the address; nobody is answered before ``serve``.
 
         Raises:
             OSError: the address can't be listened on.
         """
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
+        settings = self._settings
+        self._server = await asyncio.get_running_loop().create_server(
             lambda: self._connection(dialled=False),
-            self._settings.host,
-            self._settings.port,
+            settings.host,
+            settings.port,
             start_serving=False,
+            ssl=settings.tls[0] if settings.tls else None,
         )
 
-    async def serve(self, objects: Dispatcher) -> None:
-        """Let other nodes reach these objects, and begin to dial."""
-        self._objects = objects
+    async def serve(self, node: ThisNode) -> None:
+        """Let other nodes reach this one."""
+        self._node = node
         assert self._server is not None  # it listens
         await self._server.start_serving()
-        await self.look()
 
     async def look(self) -> None:
         """Dial the nodes that are new, and see whether the others are still there."""
-        for peer in self._peers.values():
-            peer.say(Ping())
+        self.say(Ping())
+        if self._looking:
+            return
+        self._looking = True
         try:
-            rows = await self._live()
+            for row in await self._live():
+                if self._is_mine(row) and self._settings.node < row.id:
+                    self._dial_later(row)
         except Unavailable as error:
             log.warning("no look at the nodes: %s", error)
-            return
-        for row in rows:
-            new = row.id not in self._peers and row.id not in self._dialling
-            if row.link_address is not None and self._settings.node < row.id and new:
-                self._dialling.add(row.id)
-                self._scope.start(self._dial(row.id, row.link_address))
+        finally:
+            self._looking = False
+
+    async def complete(self) -> None:
+        """Return when there is a link to every node that may hold sockets."""
+        while True:
+            change = self._changed()
+            missing = [
+                row
+                for row in await self._live()
+                if self._is_mine(row)
+                and row.id not in self._peers
+                and row.id not in self._lost
+                # A worker without a lane is dead; a front end never has one.
+                and (row.present or row.role == "front")
+            ]
+            if not missing:
+                return
+            for row in missing:
+                self._dial_later(row)
+            await asyncio.shield(change)
+
+    def say(self, frame: Frame) -> None:
+        """Tell all others."""
+        for peer in self._peers.values():
+            peer.say(frame)
 
     def hint(self) -> None:
-        """Tell all others that shards have moved."""
-        for peer in self._peers.values():
-            peer.say(Hint())
+        """Tell all others that shards have left."""
+        self.say(Hint())
 
     async def close(self) -> None:
         """Hang up everywhere."""
@@ -130,18 +162,41 @@ class Mesh:
         if self._server is not None:
             self._server.close()
         await self._scope.close()
-        peers = list(self._peers.values())
-        for peer in peers:
+        for peer in self.peers():
             await peer.close()
-            peer.hang_up()
+            peer.connection.close()
+
+    def _is_mine(self, row: WorkerRow) -> bool:
+        mine = self._settings
+        both_front = row.role == "front" and mine.role == "front"
+        return row.id != mine.node and row.link_address is not None and not both_front
+
+    def _changed(self) -> asyncio.Future[None]:
+        if self._change is None:
+            self._change = asyncio.get_running_loop().create_future()
+        return self._change
+
+    def _tell(self) -> None:
+        change, self._change = self._change, None
+        if change is not None:
+            change.set_result(None)
+
+    def _dial_later(self, row: WorkerRow) -> None:
+        if row.id not in self._peers and row.id not in self._dialling:
+            assert row.link_address is not None  # see _is_mine
+            self._dialling.add(row.id)
+            self._scope.start(self._dial(row.id, row.link_address))
 
     async def _dial(self, node: UUID, address: str) -> None:
         host, _, port = address.rpartition(":")
-        loop = asyncio.get_running_loop()
+        tls = self._settings.tls
         try:
             async with asyncio.timeout(LOOK_SECONDS * 2):
-                await loop.create_connection(
-                    lambda: self._connection(dialled=True), host.strip("[]"), int(port)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: self._connection(dialled=True),
+                    host.strip("[]"),
+                    int(port),
+                    ssl=tls[1] if tls else None,
                 )
         except (OSError, TimeoutError, ValueError) as error:
             # It is tried again with the next look, as long as its row is there.
@@ -153,41 +208,48 @@ class Mesh:
         settings = self._settings
         return LinkConnection(
             Handshake(settings.secret, settings.node, dialled=dialled),
-            max_frame=settings.max_message_bytes + OVERHEAD,
             on_ready=lambda made: self._ready(made, dialled=dialled),
             on_end=self._ended,
         )
 
     def _ready(self, connection: LinkConnection, *, dialled: bool) -> None:
-        before = self._peers.get(connection.peer)
+        other = connection.peer
+        if dialled is not (self._settings.node < other):
+            connection.close()
+            if not dialled:
+                # It knocked.
+                self._scope.start(self.look())
+            return
+        before = self._peers.get(other)
         if before is not None:
             # The other side knows better: its end of the old one is gone.
             self._drop(before)
         connection.limit_silence(self._settings.silent_seconds)
-        peer = Peer(
-            connection,
-            self._objects,
-            first=1 if dialled else 2,
-            on_hint=self._on_hint,
-        )
+        peer = Peer(connection, self._node, first=1 if dialled else 2)
         connection.on_frame = peer.on_frame
-        self._peers[connection.peer] = peer
-        log.info("linked", extra={"node": connection.peer.hex})
-        self._on_hint()
+        self._peers[other] = peer
+        self._lost.discard(other)
+        log.info("linked", extra={"node": other.hex})
+        peer.say(Serves(self._node.serves()))
+        self._node.shard_map.refresh()
+        self._node.shard_map.tell()
+        self._tell()
 
     def _ended(self, connection: LinkConnection) -> None:
         if not connection.is_ready:
             return
-        connection.is_ready = False
         peer = self._peers.get(connection.peer)
-        if peer is not None and peer.uses(connection):
+        if peer is not None and peer.connection is connection:
             self._drop(peer)
-            self._on_hint()
+            # Its shards may be free already.
+            self._node.wake()
 
     def _drop(self, peer: Peer) -> None:
         del self._peers[peer.id]
+        self._lost.add(peer.id)
         peer.lost()
         if not self._closed:
             self._scope.start(peer.close())
-        peer.hang_up()
+        peer.connection.close()
         log.info("link lost", extra={"node": peer.id.hex})
+        self._tell()

@@ -1,317 +1,233 @@
-"""Another node, over the link: its objects for ours, and ours for its.
+"""Another node, over the link: what it says is handed on, what it has can be asked for.
 
-Exchanges are many at a time. What the other node raises before it has begun (Moved) may
-be sent elsewhere; when the link is lost nobody knows what became of those under way.
+For the sockets that this node holds, the peer is an owner; for those that it holds
+itself, this node is.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from multidict import CIMultiDict, CIMultiDictProxy
-
-from durable import DurableError, DurableObjectId, Request, Response, Unavailable
+from durable import DurableObjectId, Frame, Request
 from durable.domain.errors import LinkLost
-from durable.objects import codec
 from durable.tasks import TaskScope
 from server.link import frames
-from server.link.errors import failed, raised
-from server.link.remote_sockets import HeldSockets, RemotePort, ServedSockets
-from server.link.streams import Incoming, Outgoing
+from server.link.asking import Asking
+from server.link.served_sockets import ServedSockets
+from server.link.serving import Serving
+from server.link.streams import Bodies
 
 if TYPE_CHECKING:
-    from durable.worker.dispatcher import Dispatcher
+    from durable.objects.websocket import SocketTable
+    from durable.routing.objects import Objects
+    from durable.routing.shard_map import ShardMap
+    from server.held_sockets import HeldSocket, HeldSockets, Message, SocketEvents
     from server.link.connection import LinkConnection
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThisNode:
+    """What a peer may reach of this node, and is told of it."""
+
+    objects: Objects
+    events: SocketEvents
+    table: SocketTable
+    held: HeldSockets
+    shard_map: ShardMap
+    # Claim what may be free now.
+    wake: Callable[[], None]
+    serves: Callable[[], list[int]]
 
 
 class Peer:
     """One live link; ``lost`` ends it for all who use it."""
 
     def __init__(
-        self,
-        connection: LinkConnection,
-        objects: Dispatcher,
-        *,
-        first: int,
-        on_hint: Callable[[], None],
+        self, connection: LinkConnection, node: ThisNode, *, first: int
     ) -> None:
         self.id = connection.peer
-        self._connection = connection
-        self._say = connection.say
-        self._objects = objects
-        self._next = first
+        self.connection = connection
+        self.say = connection.say
+        self._node = node
+        self._held = node.held
         self._scope = TaskScope(f"link {self.id.hex[:12]}")
-        self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._incoming: dict[tuple[int, bool], Incoming] = {}
-        self._outgoing: dict[tuple[int, bool], Outgoing] = {}
-        self._held = HeldSockets(self._say, first)
-        self._served = ServedSockets(objects)
+        self._offers: dict[int, tuple[Any, Request]] = {}
+        self.sockets = ServedSockets(
+            connection, node.events, node.table, node.held.shards
+        )
+        bodies = self._bodies = Bodies(self.say, self._scope)
+        self.objects = Asking(
+            self.say,
+            bodies,
+            first=first,
+            offer=self._offer,
+            withdraw=self._withdraw,
+        )
+        serving = Serving(
+            self.say, bodies, self._scope, node.objects, self.sockets.port
+        )
+        answered = self.objects.answered
         self._handlers: dict[type[Any], Callable[[Any], None]] = {
             frames.Ping: lambda _: None,
-            frames.Hint: lambda _: on_hint(),
-            frames.Call: self._called,
-            frames.Fetch: self._fetched,
-            frames.Returned: self._answered,
-            frames.Answer: self._answered,
-            frames.Failed: self._answered,
-            frames.Piece: self._piece,
-            frames.End: self._end,
-            frames.Credit: self._credit,
-            frames.Stop: self._stop,
-            frames.Accepted: self._held.accepted,
-            frames.Say: self._held.say,
-            frames.TakeBack: self._held.take_back,
-            frames.Close: self._held.close,
-            frames.Heard: self._served.heard,
-            frames.Gone: self._served.gone,
+            frames.Hint: lambda _: node.wake(),
+            frames.Serves: self._serves,
+            frames.Call: serving.called,
+            frames.Fetch: serving.fetched,
+            frames.Cancel: serving.cancelled,
+            frames.Returned: answered,
+            frames.Answer: answered,
+            frames.Failed: answered,
+            frames.Attached: answered,
+            frames.Parted: answered,
+            frames.Piece: bodies.piece,
+            frames.End: bodies.end,
+            frames.Credit: bodies.credit,
+            frames.Stop: bodies.stop,
+            frames.Heard: self.sockets.heard,
+            frames.Gone: self.sockets.gone,
+            frames.Accepted: self._accepted,
+            frames.Say: self._said,
+            frames.TakeBack: self._taken_back,
+            frames.Close: self._closed,
+            frames.Keep: self._kept,
+            frames.Acknowledged: self._acknowledged,
+            frames.Bounced: self._bounced,
+            frames.Attach: self._attach,
+            frames.Part: self._part,
         }
 
     def on_frame(self, frame: frames.Frame) -> None:
         """Take what the other node says."""
         self._handlers[type(frame)](frame)
 
-    def say(self, frame: frames.Frame) -> None:
-        """Say something that wants no answer."""
-        self._say(frame)
-
     def lost(self) -> None:
         """The link is gone."""
-        error = LinkLost("the node of the object was lost; what it did is unknown")
-        answers, self._answers = self._answers, {}
-        for answer in answers.values():
-            if not answer.done():
-                answer.set_exception(error)
-                answer.exception()
-        for incoming in tuple(self._incoming.values()):
-            incoming.end(error)
-        for outgoing in tuple(self._outgoing.values()):
-            outgoing.stop()
-        self._held.lost()
-        self._served.lost()
-
-    def uses(self, connection: LinkConnection) -> bool:
-        """Whether this is its connection."""
-        return self._connection is connection
-
-    def hang_up(self) -> None:
-        """End the link from here."""
-        self._connection.close()
+        error = LinkLost("the object's node was lost; whether it ran is unknown")
+        self.objects.lost(error)
+        self._bodies.lost(error)
+        self._held.lost(self)
+        self.sockets.lost()
 
     async def close(self) -> None:
         """End what still runs for the other node."""
         await self._scope.close()
 
-    # --- its objects, for ours
+    # --- sockets of objects here, which the other node holds
 
-    async def call(
-        self,
-        object_id: DurableObjectId,
-        method: str,
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        props: Any,
-    ) -> Any:
-        """Call a method of an object there."""
-        sent = frames.Call(
-            self._new_id(),
-            object_id.value.bytes,
-            object_id.name,
-            method,
-            codec.encode_text([list(args), kwargs]),
-            codec.encode_text(props),
-        )
-        returned = await self._ask(sent.id, sent)
-        return codec.decode(returned.result)
+    async def attach(self, shards: list[int]) -> list[frames.Held]:
+        """Ask which sockets it holds in these shards; they are ours from then on."""
+        id = self.objects.new_id()
+        asking = self.objects.ask(id, frames.Attach(id, shards))
+        attached: frames.Attached = await asking
+        return attached.sockets
 
-    async def fetch(
-        self, object_id: DurableObjectId, request: Request, props: Any
-    ) -> Response:
-        """Send a request to an object there."""
-        port, content = request.socket_port, request.content
-        whole = content if isinstance(content, bytes) else None
-        id = self._new_id()
-        sent = frames.Fetch(
-            id,
-            object_id.value.bytes,
-            object_id.name,
-            codec.encode_text(props),
-            request.method,
-            request.url,
-            list(request.headers.items()),
-            whole,
-            streams=content is not None and whole is None,
-            socket=None if port is None else self._held.offer(port),
-        )
-        if sent.streams:
-            self._outgoing[id, True] = Outgoing(id, up=True, say=self._say)
-            # Not before the other side reads: until then the body is untouched.
-            self._scope.start(self._pump((id, True), request.body, wait=True))
-        answer: frames.Answer | None = None
-        try:
-            answer = await self._ask(id, sent)
-        finally:
-            if sent.socket is not None and (answer is None or answer.status != 101):
-                self._held.forget(sent.socket)
-            if answer is None or not answer.streams:
-                self._uploaded(id)
-        body: bytes | AsyncIterator[bytes] | None = answer.body
-        if answer.streams:
-            body = self._reading((id, False))
-        return Response(body, status=answer.status, headers=answer.headers)
+    async def part(self, shards: list[int]) -> None:
+        """Return when all that was said is with its clients; nothing more will be."""
+        id = self.objects.new_id()
+        self.sockets.part(shards)
+        await self.objects.ask(id, frames.Part(id, shards))
 
-    def _uploaded(self, id: int) -> None:
-        """The request is answered: what is left of its body isn't sent."""
-        upload = self._outgoing.get((id, True))
-        if upload is not None:
-            upload.stop()
+    # --- sockets held here, of objects there (a SocketOwner)
 
-    async def _ask(self, id: int, frame: frames.Frame) -> Any:
-        if not self._connection.is_ready:
-            raise Unavailable("the link to the object's node is down")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._answers[id] = answer
-        self._say(frame)
-        try:
-            return await answer
-        finally:
-            self._answers.pop(id, None)
-
-    def _answered(
-        self, frame: frames.Returned | frames.Answer | frames.Failed
-    ) -> None:
-        answer = self._answers.get(frame.id)
-        waits = answer is not None and not answer.done()
-        if isinstance(frame, frames.Answer) and frame.streams:
-            body = Incoming(frame.id, up=False, say=self._say)
-            if waits:
-                self._incoming[frame.id, False] = body
-            else:
-                self._say(frames.Stop(frame.id, up=False))
-        if answer is None or answer.done():
-            return
-        if isinstance(frame, frames.Failed):
-            answer.set_exception(raised(frame))
+    def heard(self, held: HeldSocket, message: Message) -> None:
+        """The client said something."""
+        number = held.sending(message)
+        if isinstance(message, str):
+            payload, text = message.encode("utf-8", "surrogatepass"), True
         else:
-            answer.set_result(frame)
+            payload, text = bytes(message), False
+        self.say(frames.Heard(held.number, number, payload, text))
 
-    def _new_id(self) -> int:
-        id, self._next = self._next, self._next + 2
-        return id
+    def gone(self, held: HeldSocket, code: int, reason: str, was_clean: bool) -> None:
+        """The client has gone."""
+        self.say(frames.Gone(held.number, code, reason, was_clean))
 
-    # --- our objects, for its
+    def parted(self, held: HeldSocket) -> None:
+        """Nothing to do: what is kept with it is at hand."""
 
-    def _called(self, frame: frames.Call) -> None:
-        self._scope.start(self._run(frame.id, self._call_here(frame)))
+    def _offer(self, port: Any, request: Request) -> int:
+        number = self._held.number()
+        self._offers[number] = (port, request)
+        return number
 
-    async def _call_here(self, frame: frames.Call) -> None:
-        args, kwargs = codec.decode(frame.args)
-        result = await self._objects.call(
-            _target(frame), frame.method, args, kwargs, codec.decode(frame.props)
+    def _withdraw(self, number: int) -> None:
+        self._offers.pop(number, None)
+
+    def _accepted(self, frame: frames.Accepted) -> None:
+        offered = self._offers.pop(frame.socket, None)
+        if offered is None:
+            return
+        port, request = offered
+        self._held.hold(
+            port,
+            DurableObjectId(UUID(bytes=frame.object), frame.name),
+            self,
+            socket_id=frame.id,
+            url=request.url,
+            headers=request.headers,
+            number=frame.socket,
         )
-        self._say(frames.Returned(frame.id, codec.encode_text(result)))
 
-    def _fetched(self, frame: frames.Fetch) -> None:
-        if frame.streams:
-            body = Incoming(frame.id, up=True, say=self._say)
-            self._incoming[frame.id, True] = body
-        self._scope.start(self._run(frame.id, self._fetch_here(frame)))
+    def _said(self, frame: frames.Say) -> None:
+        said = Frame(frame.payload, text=frame.text, coalesce=frame.coalesce)
+        for number in frame.sockets:
+            held = self._held.find(number, self)
+            if held is not None:
+                held.port.send(said)
 
-    async def _fetch_here(self, frame: frames.Fetch) -> None:
-        body: bytes | AsyncIterator[bytes] | None = frame.body
-        if frame.streams:
-            body = self._reading((frame.id, True))
-        headers = CIMultiDictProxy(CIMultiDict(frame.headers))
-        request = Request(frame.method, frame.url, headers=headers, body=body)
-        if frame.socket is not None:
-            connection = self._connection
-            request.socket_port = RemotePort(frame.socket, connection, self._served)
-        props = codec.decode(frame.props)
-        response = await self._objects.fetch(_target(frame), request, props)
-        content = response.content
-        whole = content if isinstance(content, bytes) else None
-        streams = content is not None and whole is None
-        if streams:
-            key = (frame.id, False)
-            self._outgoing[key] = Outgoing(frame.id, up=False, say=self._say)
-        self._say(
-            frames.Answer(
-                frame.id,
-                response.status,
-                list(response.headers.items()),
-                whole,
-                streams,
+    def _taken_back(self, frame: frames.TakeBack) -> None:
+        held = self._held.find(frame.socket, self)
+        if held is not None:
+            held.port.take_back()
+
+    def _closed(self, frame: frames.Close) -> None:
+        held = self._held.find(frame.socket, self)
+        if held is not None:
+            held.port.close(frame.code, frame.reason)
+
+    def _kept(self, frame: frames.Keep) -> None:
+        held = self._held.find(frame.socket, self)
+        if held is not None:
+            held.tags, held.attachment = frame.tags, frame.attachment
+
+    def _acknowledged(self, frame: frames.Acknowledged) -> None:
+        for number, taken, count in frame.sockets:
+            held = self._held.find(number, self)
+            if held is not None:
+                held.unacknowledged -= count
+                held.taken(taken)
+
+    def _bounced(self, frame: frames.Bounced) -> None:
+        held = self._held.find(frame.socket, self)
+        if held is not None:
+            held.bounced(frame.number)
+
+    def _attach(self, frame: frames.Attach) -> None:
+        found = []
+        for held in self._held.attach(self, frame.shards):
+            found.append(
+                frames.Held(
+                    held.number,
+                    held.object_id.value.bytes,
+                    held.object_id.name,
+                    held.id,
+                    held.url,
+                    [(str(n), value) for n, value in held.headers.items()],
+                    held.tags,
+                    held.attachment,
+                    held.clean,
+                )
             )
-        )
-        if streams:
-            await self._pump((frame.id, False), response.body)
+            held.attached(self)
+        self.say(frames.Attached(frame.id, found))
 
-    async def _run(self, id: int, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            self._say(failed(id, Unavailable("the object's node is shutting down")))
-            raise
-        except DurableError as error:
-            self._say(failed(id, error))
-        except Exception as error:  # the user's code
-            log.exception("an object failed", extra={"peer": self.id.hex})
-            self._say(failed(id, error))
-        finally:
-            unread = self._incoming.pop((id, True), None)
-            if unread is not None:
-                unread.end(None)
+    def _part(self, frame: frames.Part) -> None:
+        self._held.part(self, frame.shards)
+        self.say(frames.Parted(frame.id))
 
-    # --- bodies
-
-    async def _pump(
-        self, key: tuple[int, bool], body: AsyncIterator[bytes], *, wait: bool = False
-    ) -> None:
-        outgoing = self._outgoing[key]
-        try:
-            if not wait or await outgoing.wanted():
-                await outgoing.pump(body)
-        except Exception:
-            log.exception("streamed body failed", extra={"peer": self.id.hex})
-        finally:
-            self._outgoing.pop(key, None)
-
-    async def _reading(self, key: tuple[int, bool]) -> AsyncIterator[bytes]:
-        incoming = self._incoming[key]
-        pieces = incoming.pieces()
-        try:
-            async for piece in pieces:
-                yield piece
-        finally:
-            self._incoming.pop(key, None)
-            self._uploaded(key[0])
-            await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
-
-    def _piece(self, frame: frames.Piece) -> None:
-        incoming = self._incoming.get((frame.id, frame.up))
-        if incoming is not None:
-            incoming.push(frame.data)
-
-    def _end(self, frame: frames.End) -> None:
-        incoming = self._incoming.get((frame.id, frame.up))
-        if incoming is not None:
-            incoming.end(None if frame.error is None else Unavailable(frame.error))
-
-    def _credit(self, frame: frames.Credit) -> None:
-        outgoing = self._outgoing.get((frame.id, frame.up))
-        if outgoing is not None:
-            outgoing.credited(frame.bytes)
-
-    def _stop(self, frame: frames.Stop) -> None:
-        outgoing = self._outgoing.get((frame.id, frame.up))
-        if outgoing is not None:
-            outgoing.stop()
-
-
-def _target(frame: frames.Call | frames.Fetch) -> DurableObjectId:
-    return DurableObjectId(UUID(bytes=frame.object), frame.name)
+    def _serves(self, frame: frames.Serves) -> None:
+        self._node.shard_map.claimed(frame.shards, self.id)
+        self._held.serves(self, frame.shards)

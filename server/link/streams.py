@@ -7,11 +7,16 @@ elsewhere still has its body.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from durable import Unavailable
-from server.link.frames import Credit, End, Frame, Piece, Stop
+from durable import DurableError, Unavailable
+from durable.tasks import TaskScope
+from server.link.errors import error_of, fault_of
+from server.link.frames import Credit, End, Fault, Frame, Piece, Stop
+
+log = logging.getLogger(__name__)
 
 # Bytes of a body that are under way or wait for its reader, about.
 WINDOW_BYTES = 1 << 18
@@ -25,7 +30,7 @@ class Incoming:
         self._up = up
         self._say = say
         self._pieces: deque[bytes] = deque()
-        self._ended = False
+        self.ended = False
         self._error: Exception | None = None
         self._news: asyncio.Future[None] | None = None
 
@@ -36,8 +41,8 @@ class Incoming:
 
     def end(self, error: Exception | None) -> None:
         """There is no more; ``error`` says why too soon."""
-        if not self._ended:
-            self._ended, self._error = True, error
+        if not self.ended:
+            self.ended, self._error = True, error
             self._tell()
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -53,15 +58,15 @@ class Incoming:
                     piece = self._pieces.popleft()
                     yield piece
                     self._say(Credit(self._id, self._up, len(piece)))
-                if self._ended:
+                if self.ended:
                     if self._error is not None:
                         raise self._error
                     return
                 self._news = asyncio.get_running_loop().create_future()
                 await self._news
         finally:
-            if not self._ended:
-                self._ended = True
+            if not self.ended:
+                self.ended = True
                 self._say(Stop(self._id, self._up))
 
     def _tell(self) -> None:
@@ -93,7 +98,7 @@ class Outgoing:
 
     async def pump(self, body: AsyncIterator[bytes]) -> None:
         """Send a body as fast as it is read; it is closed in the end."""
-        error: str | None = None
+        fault: Fault | None = None
         try:
             while await self.wanted():
                 piece = await anext(body, None)
@@ -106,15 +111,15 @@ class Outgoing:
                     self._credit -= len(part)
                     self._say(Piece(self._id, self._up, part))
         except asyncio.CancelledError:
-            error = "the sender of the body has ended"
+            fault = fault_of(Unavailable("the sender of the body has ended"))
             raise
-        except Exception as failed:
-            error = f"{type(failed).__name__}: {failed}"
-            if not isinstance(failed, Unavailable):
+        except Exception as error:
+            fault = fault_of(error)
+            if not isinstance(error, DurableError):
                 raise
         finally:
             if not self._stopped:
-                self._say(End(self._id, self._up, error))
+                self._say(End(self._id, self._up, fault))
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
@@ -130,3 +135,96 @@ class Outgoing:
         news, self._news = self._news, None
         if news is not None and not news.done():
             news.set_result(None)
+
+
+class Bodies:
+    """The bodies under way on one link; each has its exchange's id and a direction."""
+
+    def __init__(self, say: Callable[[Frame], None], scope: TaskScope) -> None:
+        self._say = say
+        self._scope = scope
+        self._incoming: dict[tuple[int, bool], Incoming] = {}
+        self._outgoing: dict[tuple[int, bool], Outgoing] = {}
+
+    def expect(self, id: int, *, up: bool) -> None:
+        """A body is to come: take its pieces until somebody reads them."""
+        self._incoming[id, up] = Incoming(id, up=up, say=self._say)
+
+    async def read(self, id: int, *, up: bool) -> AsyncIterator[bytes]:
+        """The pieces of an expected body."""
+        pieces = self._incoming[id, up].pieces()
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            self._incoming.pop((id, up), None)
+            await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+    def ignore(self, id: int, *, up: bool) -> None:
+        """Nobody will read it (any more)."""
+        incoming = self._incoming.pop((id, up), None)
+        if incoming is not None and not incoming.ended:
+            self._say(Stop(id, up))
+
+    def send_later(self, id: int, body: AsyncIterator[bytes], *, up: bool) -> None:
+        """Send a body once its reader asks for it: until then it is untouched."""
+        outgoing = self._outgoing[id, up] = Outgoing(id, up=up, say=self._say)
+
+        async def send() -> None:
+            if await outgoing.wanted():
+                await self._pump(outgoing, body)
+            self._outgoing.pop((id, up), None)
+
+        self._scope.start(send())
+
+    async def send(self, id: int, body: AsyncIterator[bytes], *, up: bool) -> None:
+        """Send a body; returns when it has ended."""
+        outgoing = self._outgoing[id, up] = Outgoing(id, up=up, say=self._say)
+        try:
+            await self._pump(outgoing, body)
+        finally:
+            self._outgoing.pop((id, up), None)
+
+    def stop_sending(self, id: int, *, up: bool) -> None:
+        """What is left of a body isn't wanted."""
+        outgoing = self._outgoing.get((id, up))
+        if outgoing is not None:
+            outgoing.stop()
+
+    def lost(self, error: Exception) -> None:
+        """The link is gone."""
+        for incoming in tuple(self._incoming.values()):
+            incoming.end(error)
+        for outgoing in tuple(self._outgoing.values()):
+            outgoing.stop()
+
+    # --- frames
+
+    def piece(self, frame: Piece) -> None:
+        """A piece has come."""
+        incoming = self._incoming.get((frame.id, frame.up))
+        if incoming is not None:
+            incoming.push(frame.data)
+
+    def end(self, frame: End) -> None:
+        """A body has ended."""
+        incoming = self._incoming.get((frame.id, frame.up))
+        if incoming is not None:
+            incoming.end(None if frame.fault is None else error_of(frame.fault))
+
+    def credit(self, frame: Credit) -> None:
+        """The reader takes more."""
+        outgoing = self._outgoing.get((frame.id, frame.up))
+        if outgoing is not None:
+            outgoing.credited(frame.bytes)
+
+    def stop(self, frame: Stop) -> None:
+        """The reader wants no more."""
+        self.stop_sending(frame.id, up=frame.up)
+
+    async def _pump(self, outgoing: Outgoing, body: AsyncIterator[bytes]) -> None:
+        try:
+            await outgoing.pump(body)
+        except Exception:
+            # Its reader was told; a stack is for the log.
+            log.exception("a streamed body failed")

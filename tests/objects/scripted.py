@@ -27,6 +27,7 @@ from durable.objects.http import Request
 from durable.objects.namespace import DurableObjectNamespace
 from durable.objects.websocket import SocketRecord, SocketTable
 from durable.routing.router import Router
+from durable.routing.shard_map import ShardMap
 from durable.worker.dispatcher import Dispatcher, Ownership
 
 SHARDS = 16
@@ -285,6 +286,8 @@ class Port:
     closed: tuple[int, str] | None = None
     object_id: DurableObjectId | None = None
     record: Any = None
+    kept: tuple[tuple[str, ...], str | bytes | None] = ((), None)
+    done: int = 0
 
     def accepted(self, object_id: DurableObjectId, record: Any) -> None:
         self.object_id, self.record = object_id, record
@@ -298,6 +301,12 @@ class Port:
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
             self.closed = (code, reason)
+
+    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
+        self.kept = (tags, attachment)
+
+    def acknowledged(self) -> None:
+        self.done += 1
 
 
 class Place:
@@ -320,11 +329,8 @@ class Place:
         def claim_of(shard: int) -> Claim | None:
             return Claim(shard, 1, UUID(int=1)) if self.owned else None
 
-        async def wait_for_claim(shard: int, patience: float) -> Claim | None:
-            return claim_of(shard)
-
-        async def owner_address(shard: int) -> str | None:
-            return None
+        async def shard_owners() -> list[tuple[int, UUID | None]]:
+            return []
 
         self.dispatcher = Dispatcher(
             classes={TAG: cls},
@@ -343,9 +349,8 @@ class Place:
         )
         router = Router(
             self.dispatcher,
+            ShardMap(shard_owners),
             shards=SHARDS,
-            wait_for_claim=wait_for_claim,
-            owner_address=owner_address,
             patience=0.1,
         )
         self.things = DurableObjectNamespace("Thing", cls, TAG, router)

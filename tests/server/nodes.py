@@ -75,7 +75,7 @@ async def node(
         async with asyncio.timeout(60):
             line = (await process.stdout.readline()).decode()
         running = Node(process, line.removeprefix("Ready on ").strip(), log)
-        assert line.startswith("Ready on "), running.log
+        assert line.startswith("Ready "), running.log
         yield running
     finally:
         if process.returncode is None:

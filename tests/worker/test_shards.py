@@ -51,7 +51,7 @@ def events() -> None:
 async def owned_again(place: Opened) -> None:
     async with asyncio.timeout(10):
         while place.worker.shards.owned < SHARDS:
-            await place.worker.shards.wait_for(SHARDS, 0.02)
+            await place.shard_map.change()
 
 
 async def test_shards_move_to_a_newcomer_with_all_that_was_written(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from durable.domain.ids import shard_of
 from durable.domain.placement import Role
 from durable.objects.namespace import DurableObjectNamespace
 from durable.routing.router import Router
+from durable.routing.shard_map import ShardMap
 from durable.store import registry
 from durable.store.database import Database
 from durable.worker.worker import ShardSeams, Worker, WorkerSettings
@@ -41,9 +43,10 @@ class NoSql:
 
 
 class Opened:
-    def __init__(self, worker: Worker, things: Any) -> None:
+    def __init__(self, worker: Worker, things: Any, shard_map: ShardMap) -> None:
         self.worker = worker
         self.things = things
+        self.shard_map = shard_map
         self.lane_name = f"durable lane {worker.settings.worker_id.hex[:12]}"
 
     def stub(self, name: str) -> Any:
@@ -86,9 +89,17 @@ async def worker(
 ) -> AsyncIterator[Opened]:
     async with Database(dsn, limit=lease, size=4, name="test reads") as database:
         env = Env({})
+        worker_id, seams = uuid4(), seams or ShardSeams()
+        shard_map = ShardMap(lambda: registry.shard_map(database))
+        tell = seams.on_claimed
+
+        def on_claimed(shards: list[int]) -> None:
+            shard_map.claimed(shards, worker_id)
+            tell(shards)
+
         made = Worker(
             WorkerSettings(
-                worker_id=uuid4(),
+                worker_id=worker_id,
                 address="127.0.0.1:0",
                 version="0",
                 dsn=dsn,
@@ -107,19 +118,13 @@ async def worker(
             env=env,
             sql=NoSql(),
             timer=Timer(),
-            seams=seams,
+            seams=dataclasses.replace(seams, on_claimed=on_claimed),
         )
-        router = Router(
-            made.dispatcher,
-            shards=SHARDS,
-            wait_for_claim=made.shards.wait_for,
-            owner_address=lambda shard: registry.owner_address(database, shard),
-            patience=lease,
-        )
+        router = Router(made.dispatcher, shard_map, shards=SHARDS, patience=lease)
         things = DurableObjectNamespace(cls.__name__, cls, TAG, router)
         env.namespaces[cls.__name__] = things
         async with made:
-            yield Opened(made, things)
+            yield Opened(made, things, shard_map)
 
 
 async def gather(*work: Any) -> list[Any]:
