@@ -37,7 +37,7 @@ _FIELDS: Final = {
     f.name: f for f in dataclasses.fields(Settings) if "parse" in f.metadata
 }
 # Numbers too, but of a database or of one process, not of an app.
-_NO_LIMITS: Final = ("port", "shards", "weight")
+_NO_LIMITS: Final = ("port", "link_port", "shards", "weight")
 LIMITS: Final = tuple(
     name
     for name, field in _FIELDS.items()

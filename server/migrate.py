@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -94,10 +95,10 @@ def _fix_shards(connection: Connection, shards: int) -> None:
     """Writes the number of shards, and their rows, unless that was done before."""
     first = connection.execute(
         text(
-            "INSERT INTO durable.cluster (shards) VALUES (:shards)"
-            " ON CONFLICT DO NOTHING RETURNING true"
+            "INSERT INTO durable.cluster (shards, link_secret)"
+            " VALUES (:shards, :secret) ON CONFLICT DO NOTHING RETURNING true"
         ),
-        {"shards": shards},
+        {"shards": shards, "secret": secrets.token_hex(32)},
     )
     if first.scalar():
         connection.execute(

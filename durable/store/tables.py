@@ -38,12 +38,7 @@ cluster = Table(
     Column("shards", Integer, nullable=False),
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
     # What nodes on one machine know each other by, unless the operator gives another.
-    Column(
-        "link_secret",
-        Text,
-        nullable=False,
-        server_default=text("gen_random_uuid()::text || gen_random_uuid()::text"),
-    ),
+    Column("link_secret", Text, nullable=False),
     CheckConstraint("one", name="cluster_one_row"),
 )
 

@@ -12,10 +12,12 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-# gen_random_uuid() is made of random bytes of the operating system: 244 bits in all.
+# A database that is new gets its secret with its number of shards. Here: 244 bits of
+# the operating system's randomness.
 _ADD = """
 ALTER TABLE durable.cluster ADD COLUMN link_secret text NOT NULL
-    DEFAULT gen_random_uuid()::text || gen_random_uuid()::text
+    DEFAULT gen_random_uuid()::text || gen_random_uuid()::text;
+ALTER TABLE durable.cluster ALTER COLUMN link_secret DROP DEFAULT;
 """
 
 

@@ -49,6 +49,11 @@ class Room(Agent[Any, Any]):
         state = connection.state or {}
         connection.send(f"{state.get('joined')} {connection.tags[1]} {message!r}")
 
+    def on_close(
+        self, connection: Connection, code: int, reason: str, was_clean: bool
+    ) -> None:
+        self.broadcast(f"left with {code}")
+
     @callable()
     def increment(self) -> int:
         self.set_state({"count": self.state["count"] + 1})
@@ -78,6 +83,14 @@ class Room(Agent[Any, Any]):
         """Call another room."""
         return await getattr(self.env.Room.get_by_name(name), method)(*args)
 
+    def text(self, size: int) -> str:
+        return "x" * size
+
+    @callable()
+    async def size_of(self, name: str, size: int) -> int:
+        """How much comes back from another room."""
+        return len(await self.env.Room.get_by_name(name).text(size))
+
     @callable()
     async def round_trip(self, name: str) -> bool:
         """Whether all kinds of values come back from another room as they went."""
@@ -104,6 +117,8 @@ class Room(Agent[Any, Any]):
         if request.path.endswith("/crash"):
             os._exit(1)
         if request.method == "POST":
+            if "seconds" in request.query:
+                self.broadcast("posting")
             await asyncio.sleep(float(request.query.get("seconds", "0")))
             return Response(str(self.increment()))
         return Response(str(os.getpid()))

@@ -38,6 +38,8 @@ def test_a_size_is_a_number_or_has_a_unit(text: str, size: int) -> None:
         ("DURABLE_LEASE_SECONDS", "nan", "seconds, from 2 to 600"),
         ("DURABLE_LEASE_SECONDS", "10s", "seconds, from 2 to 600"),
         ("DURABLE_MAX_BODY_BYTES", "10MB", "KiB, MiB or GiB"),
+        ("DURABLE_ROLE", "boss", "one of front, worker, both"),
+        ("DURABLE_LINK_ADVERTISE", "worker-1", "host:port"),
         ("DURABLE_LOG_LEVEL", "loud", "one of debug, info"),
         ("DURABLE_HOST", " ", "a text that is not empty"),
         ("DURABLE_DATABASE_URL", "mysql://h/d", "postgresql://"),
@@ -62,6 +64,17 @@ def test_the_error_for_a_database_url_does_not_repeat_its_password() -> None:
 def test_freshness_close_to_the_lease_is_refused() -> None:
     with pytest.raises(SettingsError, match="at most a quarter"):
         read(DURABLE_LEASE_SECONDS="2", DURABLE_FRESHNESS_SECONDS="1")
+
+
+def test_a_link_beyond_loopback_needs_a_secret_of_32_characters() -> None:
+    with pytest.raises(SettingsError, match="set DURABLE_LINK_SECRET"):
+        read(DURABLE_LINK_HOST="0.0.0.0")
+    with pytest.raises(SettingsError, match="at least 32") as caught:
+        read(DURABLE_LINK_HOST="0.0.0.0", DURABLE_LINK_SECRET="hush" * 7)
+    assert "hush" not in str(caught.value)
+    read(DURABLE_LINK_HOST="0.0.0.0", DURABLE_LINK_SECRET="hush" * 8)
+    for loopback in ("localhost", "127.0.0.7", "::1"):
+        read(DURABLE_LINK_HOST=loopback)
 
 
 def test_vars_become_bindings_under_their_own_name() -> None:
