@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
+
+
+class WallClock:
+    """Seconds since the epoch; a test kit puts its own ``now`` in."""
+
+    def __init__(self) -> None:
+        self.now: Callable[[], float] = time.time
+
+
+wall = WallClock()
 
 
 class Clock(Protocol):

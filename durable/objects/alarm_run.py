@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from typing import TYPE_CHECKING
 
 from durable.domain.alarms import Alarm, after_failure, info_of
+from durable.domain.clock import wall
 from durable.domain.errors import DurableError
 from durable.objects.awaiting import must_await
 
@@ -47,7 +47,7 @@ async def run_alarm(activation: Activation, alarm: Alarm) -> None:
 
 
 def _failed(activation: Activation, alarm: Alarm, error: Exception) -> None:
-    retry = after_failure(alarm, time.time(), random.random())
+    retry = after_failure(alarm, wall.now(), random.random())
     log.error(
         "alarm failed" if retry else "alarm failed for the last time and is dropped",
         exc_info=error,

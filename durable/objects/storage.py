@@ -7,13 +7,13 @@ answers don't suspend; others shut the input gate while they wait.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from durable.domain.alarms import Alarm, due_time
+from durable.domain.clock import wall
 from durable.domain.errors import ValueRefused
 from durable.domain.ports import KeyRange
 from durable.objects import codec
@@ -248,7 +248,7 @@ class DurableObjectStorage(Space):
         """
         if not self._activation.has_alarm_hook:
             raise TypeError("the class has no alarm() method to wake")
-        self._rows.alarm.set(Alarm(due_time(when, time.time())))
+        self._rows.alarm.set(Alarm(due_time(when, wall.now())))
         return _NOTHING
 
     def get_alarm(self) -> Awaitable[datetime | None]:

@@ -39,6 +39,8 @@ cluster = Table(
     Column("created_at", DateTime(timezone=True), server_default=func.now()),
     # What nodes on one machine know each other by, unless the operator gives another.
     Column("link_secret", Text, nullable=False),
+    # Where a test kit has stopped the clock.
+    Column("test_time", DateTime(timezone=True)),
     CheckConstraint("one", name="cluster_one_row"),
 )
 

@@ -13,13 +13,13 @@ import asyncio
 import heapq
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from durable.domain.alarms import Alarm, backoff
+from durable.domain.clock import wall
 from durable.domain.errors import DurableError, Unavailable
 from durable.tasks import TaskScope
 
@@ -104,7 +104,7 @@ class AlarmLoop:
         if alarm is None:
             self._armed.pop(object_id, None)
             return
-        wait = alarm.due - time.time()
+        wait = alarm.due - wall.now()
         self._armed.pop(object_id, None)
         if wait <= AHEAD_SECONDS:
             self._arm(shard, object_id, wait)
