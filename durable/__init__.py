@@ -1,6 +1,7 @@
 """Durable objects on your own Postgres: a class, a name, one live instance."""
 
 from durable.domain.alarms import AlarmInfo
+from durable.domain.clock import now
 from durable.domain.errors import (
     Aborted,
     DurableError,
@@ -55,5 +56,6 @@ __all__ = [
     "current_env",
     "json_text",
     "must_await",
+    "now",
     "wake",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -15,6 +16,11 @@ class WallClock:
 
 
 wall = WallClock()
+
+
+def now() -> datetime:
+    """The present moment, in UTC; in tests, that of the test's clock."""
+    return datetime.fromtimestamp(wall.now(), UTC)
 
 
 class Clock(Protocol):

@@ -123,6 +123,10 @@ class Lane:
         await self._scope.close()
         self._hang_up()
 
+    def sever(self) -> None:
+        """Lose the session, as in a crash."""
+        self._lose(Unavailable("the lane was cut"))
+
     # --- freshness
 
     def is_fresh(self) -> bool:

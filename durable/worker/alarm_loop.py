@@ -80,6 +80,11 @@ class AlarmLoop:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
+    @property
+    def running(self) -> set[UUID]:
+        """The objects whose alarm is being begun, or runs."""
+        return set(self._running)
+
     async def poll(self) -> None:
         """Read the window anew."""
         shards = self._sources.owned()

@@ -177,6 +177,12 @@ class ShardKeeper:
         except TimeoutError:
             log.warning("shards not released")
 
+    def crash(self) -> None:
+        """Lose the lane as with the process; nothing is claimed any more."""
+        self._closed = True
+        if self._role != "front":
+            self.lane.sever()
+
     async def close(self) -> None:
         """Release every shard, then end the lane and so its locks."""
         await self.drain(0.0)

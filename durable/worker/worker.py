@@ -99,6 +99,7 @@ class Worker:
         self._clock = clock
         self._reads = Reads(database)
         self._stack = AsyncExitStack()
+        self._crashed = False
         self._scope = TaskScope("worker")
         self._alarms = AlarmLoop(self._alarm_sources(classes), clock)
         self._seat = LaneSeat(self._alarms.changed)
@@ -198,6 +199,22 @@ class Worker:
         await self._drain()
         await self._stack.aclose()
 
+    @property
+    def alarms_running(self) -> set[UUID]:
+        """The objects whose alarm is being begun, or runs."""
+        return self._alarms.running
+
+    async def poll_alarms(self) -> None:
+        """Begin what is due, at once."""
+        await self._alarms.poll()
+
+    def crash(self) -> None:
+        """Lose everything as the process would with ``kill -9``; for test kits."""
+        self._crashed = True
+        self._alarms.stop()
+        self.shards.crash()
+        self.dispatcher.reset_all(Unavailable("the worker has crashed"))
+
     async def _drain(self) -> None:
         """Let running handlers end, flush, end every activation, release the shards."""
         self._alarms.stop()
@@ -210,6 +227,8 @@ class Worker:
         self.dispatcher.reset_all(Unavailable("this worker is shutting down"))
 
     async def _leave(self) -> None:
+        if self._crashed:
+            return
         try:
             await registry.leave(self._database, self.settings.worker_id)
         except Unavailable as error:

@@ -5,10 +5,11 @@ Run: durable dev examples/schedules/reminders.py
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from agents import Agent, Schedule, callable
+from durable import now
 
 
 class Reminders(Agent):
@@ -23,7 +24,7 @@ class Reminders(Agent):
     @callable()
     async def remind_in_two_hours(self, text: str) -> str:
         """Once, at a date."""
-        at = datetime.now(UTC) + timedelta(hours=2)
+        at = now() + timedelta(hours=2)
         task = await self.schedule(at, "send_reminder", {"text": text})
         return task.id
 
@@ -44,9 +45,9 @@ class Reminders(Agent):
     @callable()
     async def upcoming(self, hours: float = 24) -> list[dict[str, Any]]:
         """What is planned for the next hours."""
-        now = datetime.now(UTC)
+        moment = now()
         tasks = await self.list_schedules(
-            time_range=(now, now + timedelta(hours=hours))
+            time_range=(moment, moment + timedelta(hours=hours))
         )
         return [{"id": task.id, "time": task.time, **task.payload} for task in tasks]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from agents.client import AgentCallError, AgentClient, agent_fetch
+from durable.testing import databases as postgres
 from tests.agents.scripted_agent import Closes, ControlledTimers
-from tests.support import postgres
 from tests.wire.process import running_server
 
 

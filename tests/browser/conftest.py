@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
+from durable.testing import databases as postgres
 from tests.examples.frontend import missing
 from tests.examples.serving import dev, running
-from tests.support import postgres
 
 FLAGS = (
     "--headless=new",

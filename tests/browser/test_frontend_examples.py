@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from durable.testing import databases as postgres
 from tests.browser.conftest import Browser
 from tests.browser.pages import Tab
 from tests.examples.frontend import build
 from tests.examples.serving import dev, running
-from tests.support import postgres
 
 pytestmark = pytest.mark.timeout(300)
 

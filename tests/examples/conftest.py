@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from durable.testing import databases as postgres
 from tests.examples.model import chat_server
 from tests.examples.serving import dev, running
-from tests.support import postgres
 
 
 @pytest.fixture(scope="session")

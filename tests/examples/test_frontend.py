@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from durable.testing import databases as postgres
 from tests.examples.frontend import FRONTEND, install
 from tests.examples.serving import dev, running
-from tests.support import postgres
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -1,104 +1,107 @@
-"""The page *Schedule tasks*: flight_watch, reminders, mail_queue, research, transfer"""
+"""The page *Schedule tasks*: flight_watch, reminders, mail_queue, research, transfer.
+
+On the kit's clock: hours pass in no time, and nothing sleeps.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
-import aiohttp
+import pytest
 
-from agents.client import AgentClient
-
-
-async def test_flight_watch_checks_when_the_time_has_come(
-    host: str, http: aiohttp.ClientSession
-) -> None:
-    states: asyncio.Queue[Any] = asyncio.Queue()
-    async with AgentClient(
-        agent="flight-watch",
-        name="me",
-        host=host,
-        on_state_update=lambda state, source: states.put_nowait(state),
-    ):
-        assert await states.get() == {"checked": []}
-        async with http.get(
-            "/agents/flight-watch/me?flight=DL264&seconds=0.1"
-        ) as response:
-            assert len((await response.json())["id"]) == 9
-        assert await states.get() == {"checked": ["DL264"]}
+from durable import now
+from durable.testing import Fleet
 
 
-async def test_reminders_are_planned_listed_cancelled_and_sent(host: str) -> None:
+@pytest.fixture
+def durable_app(request: pytest.FixtureRequest) -> str:
+    """The example that the test is named after: ``test_NAME__…``."""
+    example = request.function.__name__.removeprefix("test_").partition("__")[0]
+    return f"examples/schedules/{example}.py"
+
+
+async def test_flight_watch__checks_when_the_time_has_come(fleet: Fleet) -> None:
+    http = await fleet.http()
+    async with http.get("/agents/flight-watch/me?flight=DL264") as response:
+        task = await response.json()
+    assert len(task["id"]) == 9
+    assert task["time"] == now().timestamp() + 600
+    await fleet.clock.advance(seconds=599)
+    async with http.get("/agents/flight-watch/me") as response:
+        assert await response.json() == {"checked": []}
+    await fleet.clock.advance(seconds=1)
+    async with http.get("/agents/flight-watch/me") as response:
+        assert await response.json() == {"checked": ["DL264"]}
+
+
+async def test_reminders__are_planned_listed_cancelled_and_sent(fleet: Fleet) -> None:
     said: asyncio.Queue[Any] = asyncio.Queue()
-    async with AgentClient(
-        agent="reminders", name="ann", host=host, on_message=said.put_nowait
-    ) as client:
-        late = await client.stub.remind_in_two_hours("call Bob")
-        monday = await client.stub.remind_every_monday("stand-up")
-        assert await client.stub.remind_every_monday("stand-up") == monday
-        assert [task["id"] for task in await client.stub.upcoming(3)] == [late]
-        assert {task["text"] for task in await client.stub.upcoming(24 * 8)} == {
-            "call Bob",
-            "stand-up",
-        }
-        assert await client.stub.cancel(late) is True
-        assert await client.stub.cancel(late) is False
-        await client.stub.remind_me("tea", 0.05)
-        assert await said.get() == "tea (delayed)"
-        again = await client.stub.remind_every(0.05, "breathe")
-        assert await said.get() == "breathe (interval)"
-        assert await said.get() == "breathe (interval)"
-        assert await client.stub.cancel(again) is True
+    client = await fleet.client("reminders", "ann", on_message=said.put_nowait)
+    late = await client.stub.remind_in_two_hours("call Bob")
+    monday = await client.stub.remind_every_monday("stand-up")
+    assert await client.stub.remind_every_monday("stand-up") == monday
+    assert [task["id"] for task in await client.stub.upcoming(3)] == [late]
+    assert {task["text"] for task in await client.stub.upcoming(24 * 8)} == {
+        "call Bob",
+        "stand-up",
+    }
+    await client.stub.remind_me("tea", 300)
+    await fleet.clock.advance(hours=2)
+    assert [await said.get(), await said.get()] == [
+        "tea (delayed)",
+        "call Bob (scheduled)",
+    ]
+    # Thursday's clock is moved on to the next Monday.
+    await fleet.clock.advance(timedelta(days=5))
+    assert await said.get() == "stand-up (cron)"
+    again = await client.stub.remind_every(60, "breathe")
+    await fleet.clock.advance(minutes=2, seconds=30)
+    assert [await said.get(), await said.get()] == ["breathe (interval)"] * 2
+    assert await client.stub.cancel(again) is True
+    assert await client.stub.cancel(again) is False
+    await fleet.clock.advance(hours=1)
+    assert said.empty()
 
 
-async def test_mail_queue_keeps_what_fails_until_it_is_replayed(host: str) -> None:
+async def test_mail_queue__keeps_what_fails_until_it_is_replayed(fleet: Fleet) -> None:
+    client = await fleet.client("mail-queue")
+    await client.stub.send_letters("one", "two")
+    await fleet.clock.advance(seconds=1)
+    await client.stub.set_open(False)
+    await client.stub.send_letters("three")
+    await fleet.clock.advance(minutes=1)
+    assert await client.stub.undelivered() == ["three"]
+    await client.stub.set_open(True)
+    assert await client.stub.try_again() == 1
+    await fleet.clock.advance(seconds=1)
+    assert await client.stub.undelivered() == []
+    assert client.state["sent"] == ["one", "two", "three"]
+
+
+async def test_research__goes_on_after_a_crash_where_it_was(
+    make_fleet: Callable[..., Awaitable[Fleet]],
+) -> None:
+    fleet = await make_fleet(nodes=2)
     states: asyncio.Queue[Any] = asyncio.Queue()
-    async with AgentClient(
-        agent="mail-queue",
-        host=host,
-        on_state_update=lambda state, source: states.put_nowait(state),
-    ) as client:
-        await client.stub.send_letters("one", "two")
-        while (await states.get())["sent"] != ["one", "two"]:
-            pass
-        await client.stub.set_open(False)
-        await client.stub.send_letters("three")
-        async with asyncio.timeout(20):
-            while not await client.stub.undelivered():
-                pass
-        assert await client.stub.undelivered() == ["three"]
-        await client.stub.set_open(True)
-        assert await client.stub.try_again() == 1
-        while (await states.get())["sent"] != ["one", "two", "three"]:
-            pass
-        assert await client.stub.undelivered() == []
+    client = await fleet.client(
+        "research", on_state_update=lambda state, source: states.put_nowait(state)
+    )
+    await client.stub.begin()
+    while (await states.get())["pages"] != ["first", "second", "third"]:
+        pass
 
 
-async def test_research_reads_all_pages_in_a_fiber(host: str) -> None:
-    states: asyncio.Queue[Any] = asyncio.Queue()
-    async with AgentClient(
-        agent="research",
-        host=host,
-        on_state_update=lambda state, source: states.put_nowait(state),
-    ) as client:
-        await client.stub.begin()
-        while (await states.get())["pages"] != ["first", "second", "third"]:
-            pass
-
-
-async def test_transfer_moves_money_once(host: str) -> None:
-    states: asyncio.Queue[Any] = asyncio.Queue()
-    async with (
-        AgentClient(
-            agent="account",
-            name="2",
-            host=host,
-            on_state_update=lambda state, source: states.put_nowait(state),
-        ),
-        AgentClient(agent="account", name="1", host=host) as payer,
-    ):
-        assert await states.get() == {"money": 100}
-        assert await payer.stub.pay("2", 30) == 70
-        assert await states.get() == {"money": 130}
-        assert await payer.stub.pay("2", 20) == 50
-        assert await states.get() == {"money": 150}
+async def test_transfer__moves_money_once(fleet: Fleet) -> None:
+    payer, payee = (fleet.env.Account.get_by_name(n) for n in "12")
+    client = await fleet.client("account", "2")
+    assert await payer.pay("2", 30) == 70
+    await fleet.clock.advance(seconds=1)
+    assert await payer.pay("2", 20) == 50
+    await fleet.clock.advance(seconds=1)
+    await fleet.evict(payee)
+    http = await fleet.http()
+    assert http is not None
+    assert client.state == {"money": 150}

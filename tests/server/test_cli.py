@@ -226,4 +226,4 @@ def test_a_new_project_serves_its_page_and_passes_its_own_test(
         text=True,
         check=False,
     )
-    assert "1 passed" in tested.stdout, tested.stdout + tested.stderr
+    assert "3 passed" in tested.stdout, tested.stdout + tested.stderr

@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from durable.testing.databases import project_directory
 from server import postgres_files
 from server.embedded_postgres import (
     EmbeddedPostgresError,
@@ -24,7 +25,6 @@ from server.embedded_postgres import (
     embedded_postgres,
 )
 from server.postgres_keeper import is_alive, pidfile
-from tests.support.postgres import project_directory
 
 ROOT = Path(__file__).parents[2]
 DAEMON = 1  # an ordinary user that every system has

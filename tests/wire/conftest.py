@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import aiohttp
 import pytest
 
-from tests.support import postgres
+from durable.testing import databases as postgres
 from tests.wire.process import Driver, node_missing, running_server
 from tests.wire.raw import Wire
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import postgres
+from durable.testing import databases as postgres
 from tests.wire.process import NPM, ROOT
 from tests.wire.rules import proofs, statements
 

@@ -14,9 +14,9 @@ from durable.domain.placement import Placement
 from durable.domain.writes import Claim
 from durable.store import registry
 from durable.store.database import Database
+from durable.testing.databases import SHARDS
 from durable.worker.worker import ShardSeams
 from tests.store.lanes import session, terminate, until
-from tests.support.postgres import SHARDS
 from tests.worker.workers import Counter, Opened, worker
 
 

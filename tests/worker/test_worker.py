@@ -9,8 +9,8 @@ import pytest
 
 from durable import DurableError, Unavailable
 from durable.domain.errors import DataRefused
+from durable.testing.databases import SHARDS
 from tests.store.lanes import session, terminate
-from tests.support.postgres import SHARDS
 from tests.worker.workers import gather, worker
 
 

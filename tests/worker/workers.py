@@ -17,8 +17,8 @@ from durable.routing.router import Router
 from durable.routing.shard_map import ShardMap
 from durable.store import registry
 from durable.store.database import Database
+from durable.testing.databases import SHARDS
 from durable.worker.worker import ShardSeams, Worker, WorkerSettings
-from tests.support.postgres import SHARDS
 
 TAG = 7
 

@@ -1,54 +1,38 @@
-"""Runs the project as `durable dev` does, with a database of its own."""
+"""The agent by itself, over HTTP, and as its clients see it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from agents.client import AgentClient
+from durable.testing import Fleet
 
-PROJECT = Path(__file__).parents[1]
+pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture(scope="session")
-def host() -> Iterator[str]:
-    """Host and port of the running project, on data that are only for tests."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "server", "dev", "app.py", "--port", "0"],
-        cwd=PROJECT,
-        env={**os.environ, "DURABLE_DATA_DIR": ".durable/test"},
-        stdout=subprocess.PIPE,
-        text=True,
+async def test_its_methods_count(fleet: Fleet) -> None:
+    counter = fleet.env.Counter.get_by_name("lobby")
+    assert await counter.increment() == 1
+    assert await counter.increment(by=2) == 3
+    # What is durable is there after its sleep.
+    await fleet.evict(counter)
+    assert await counter.increment() == 4
+
+
+async def test_http_shows_the_count(fleet: Fleet) -> None:
+    http = await fleet.http()
+    async with http.get("/agents/counter/lobby") as response:
+        assert await response.json() == {"count": 0}
+    async with http.get("/") as response:
+        assert "text/html" in response.headers["Content-Type"]
+
+
+async def test_a_client_sees_what_another_one_did(fleet: Fleet) -> None:
+    seen: asyncio.Queue[dict[str, int]] = asyncio.Queue()
+    await fleet.client(
+        "counter", "lobby", on_state_update=lambda state, source: seen.put_nowait(state)
     )
-    assert server.stdout is not None
-    ready = server.stdout.readline()
-    assert ready, "the project didn't start: see above"
-    yield ready.split("//")[1].strip()
-    server.terminate()
-    server.wait()
-
-
-def test_a_client_sees_what_another_one_did(host: str) -> None:
-    name = str(uuid.uuid4())  # the data stay: each run has a counter of its own
-
-    async def main() -> None:
-        seen: asyncio.Queue[dict[str, int]] = asyncio.Queue()
-        watching = AgentClient(
-            agent="counter",
-            name=name,
-            host=host,
-            on_state_update=lambda state, source: seen.put_nowait(state),
-        )
-        acting = AgentClient(agent="counter", name=name, host=host)
-        async with asyncio.timeout(20), watching, acting:
-            assert await seen.get() == {"count": 0}
-            assert await acting.stub.increment(2) == 2
-            assert await seen.get() == {"count": 2}
-
-    asyncio.run(main())
+    acting = await fleet.client("counter", "lobby")
+    assert await seen.get() == {"count": 0}
+    assert await acting.stub.increment(2) == 2
+    assert await seen.get() == {"count": 2}

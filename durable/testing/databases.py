@@ -25,7 +25,8 @@ from server.migrate import migrate
 
 SHARDS = 1024
 
-_TEMPLATE = "test_template"
+# Two runs may share a server.
+_TEMPLATE = f"test_template_{os.getpid()}"
 _numbers = itertools.count(1)
 
 
@@ -49,12 +50,15 @@ def project_directory() -> Iterator[Path]:
 def server() -> Iterator[str]:
     """The embedded Postgres in a directory of its own; yields an administrator's URL.
 
-    ``test_template`` in it is migrated.
+    A template in it is migrated.
     """
     lent = os.environ.get("TEST_POSTGRES_URL")
     if lent:
         _make_template(lent)
-        yield lent
+        try:
+            yield lent
+        finally:
+            _execute(lent, "DROP DATABASE IF EXISTS {} WITH (FORCE)", _TEMPLATE)
         return
     with project_directory() as project, asyncio.Runner() as runner:
         running = embedded_postgres(project / ".durable")
@@ -75,7 +79,7 @@ def _make_template(dsn: str) -> None:
 @contextmanager
 def fresh_database(dsn: str, *, migrated: bool = True) -> Iterator[str]:
     """A database of its own on the server; yields its URL, drops it afterwards."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     if migrated:
         _execute(dsn, "CREATE DATABASE {} TEMPLATE {}", name, _TEMPLATE)
     else:
