@@ -130,6 +130,14 @@ class PostgresTap:
         self.on_commit_sent: Callable[[], None] | None = None
         self.on_commit_answered: Callable[[], None] | None = None
         self.commits_sent = 0
+        # While it is cut, bytes are swallowed in both directions and nothing is closed.
+        self.is_cut = False
+
+    def heal(self) -> None:
+        """Let bytes through again: on new connections, the old ones have lost some."""
+        self.is_cut = False
+        for link in list(self._links):
+            link.close()
 
     async def start(self) -> int:
         """Listen; the port."""
@@ -189,7 +197,8 @@ class _NodeSide(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._tap.opened(self)
-        self._dial = asyncio.get_running_loop().create_task(self._connect())
+        if not self._tap.is_cut:
+            self._dial = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
@@ -205,6 +214,8 @@ class _NodeSide(asyncio.Protocol):
         self._early.clear()
 
     def data_received(self, data: bytes) -> None:
+        if self._tap.is_cut:
+            return
         if self._postgres is None:
             self._early += data
         else:
@@ -225,6 +236,8 @@ class _NodeSide(asyncio.Protocol):
 
     def answer(self, data: bytes) -> None:
         """Hand Postgres' bytes to the node."""
+        if self._tap.is_cut:
+            return
         assert self.transport is not None
         answered = self.backend.feed(data, self.frontend)
         requests = self.frontend.requests
