@@ -32,19 +32,26 @@ HEARTBEAT_LIMIT = 60
 
 
 @contextmanager
-def node(dsn: str) -> Iterator[str]:
+def node(dsn: str, **variables: str) -> Iterator[str]:
     """A node's URL; it is killed at the end."""
-    with process_of(dsn) as (process, url):
+    with process_of(dsn, **variables) as (process, url):
         yield url
         process.kill()
 
 
 @contextmanager
-def process_of(dsn: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process_of(
+    dsn: str, **variables: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "serve", APP, "--port", "0"],
         cwd=REPOSITORY,
-        env={"DURABLE_DATABASE_URL": dsn, "PYTHONUNBUFFERED": "1", "PATH": ""},
+        env={
+            "DURABLE_DATABASE_URL": dsn,
+            "PYTHONUNBUFFERED": "1",
+            "PATH": "",
+            **variables,
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -124,7 +131,7 @@ async def test_killed_nodes_lose_no_work_and_double_no_message(
     await campaign(database_url, 5, 250, 5.0, time.time_ns() % 10**6)
 
 
-async def test_a_job_that_takes_its_node_down_is_a_dead_letter_after_two_nodes(
+async def test_a_job_that_takes_its_node_down_is_a_dead_letter_and_replayed_when_mended(
     database_url: str,
 ) -> None:
     connection = await asyncpg.connect(database_url)
@@ -137,16 +144,26 @@ async def test_a_job_that_takes_its_node_down_is_a_dead_letter_after_two_nodes(
                             assert response.status == 200
                 assert await asyncio.to_thread(process.wait, 30) == 1
         with node(database_url):
-            lived = "SELECT count(*) FROM durable.kv WHERE key = 'lived'"
-            limit = time.monotonic() + 30
-            while not await connection.fetchval(lived):
-                assert time.monotonic() < limit, "the innocent schedule never ran"
-                await asyncio.sleep(0.05)
+            await written(connection, "lived")
         (letter,) = await connection.fetch("SELECT * FROM durable.dead_letters")
         assert letter["callback"] == "die"
         assert "the process ended in 2 runs" in letter["error"]
+        with node(database_url, MENDED="1") as url:
+            async with aiohttp.ClientSession(url) as session:
+                async with session.post("/agents/poison/p?replay") as response:
+                    assert await response.text() == "1"
+            await written(connection, "mended")
+        assert await connection.fetch("SELECT * FROM durable.dead_letters") == []
     finally:
         await connection.close()
+
+
+async def written(connection: Any, key: str) -> None:
+    """Wait until an agent has written a key."""
+    sql, limit = "SELECT count(*) FROM durable.kv WHERE key = $1", time.monotonic() + 30
+    while not await connection.fetchval(sql, key):
+        assert time.monotonic() < limit, f"{key} was never written"
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.soak

@@ -48,13 +48,19 @@ class Poison(Agent):
     """Takes its node down, and has something else to do."""
 
     async def on_request(self, request: Request) -> Response:
+        if "replay" in request.query:
+            letters = await self.list_dead_letters()
+            done = [await self.replay_dead_letter(letter.id) for letter in letters]
+            return Response(str(done.count(True)))
         await self.schedule(0.2, "die")
         await self.schedule(0.3, "live")
         return Response("planned")
 
     def die(self) -> None:
-        """As a defect in a C library would."""
-        os._exit(1)
+        """As a defect in a C library would, until it is mended."""
+        if "MENDED" not in os.environ:
+            os._exit(1)
+        self.ctx.storage.put("mended", True)
 
     def live(self) -> None:
         self.ctx.storage.put("lived", True)
