@@ -34,6 +34,11 @@ AHEAD_SECONDS = 20.0
 MAX_WINDOW = 5_000
 MAX_BATCH = 256
 MAX_RUNNING = 256
+# What was due while nobody owned its shard: if it is more than so many, it is begun at
+# about so many a second, in an order of chance, so that it doesn't hold up the rest.
+MANY_OVERDUE = 256
+OVERDUE_A_SECOND = 1_000
+OVERDUE_SECONDS = 1.0
 
 
 class AlarmTable(Protocol):
@@ -97,7 +102,11 @@ class AlarmLoop:
         except Unavailable as error:
             log.warning("alarms not read: %s", error)
             return
+        overdue = sum(wait < -OVERDUE_SECONDS for _, _, wait in rows)
+        spread = overdue / OVERDUE_A_SECOND if overdue > MANY_OVERDUE else 0.0
         for shard, object_id, wait in rows:
+            if wait < -OVERDUE_SECONDS:
+                wait = random.random() * spread
             # What the infrastructure interrupted waits for its back-off; what another
             # app's workers host is theirs.
             if object_id not in self._faults and self._sources.hosts(object_id):
