@@ -142,6 +142,7 @@ class Worker:
             hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
             table=lambda: OwnedAlarms(self.shards.lane, self.shards.claim_of),
             run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
+            warm=lambda object_id: self.dispatcher.warm(object_id),
         )
 
     def _make_dispatcher(
@@ -235,7 +236,7 @@ class Worker:
             log.warning("worker row not removed: %s", error)
 
     async def _evict(self) -> None:
-        self.dispatcher.evict_idle(EVICTION_ROUNDS)
+        await self.dispatcher.evict_idle(EVICTION_ROUNDS)
 
     async def _beat(self) -> None:
         try:
