@@ -12,7 +12,7 @@ from durable.domain.clock import wall
 from durable.objects.activation import current_activation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     import asyncpg
 
@@ -40,9 +40,11 @@ class VirtualClock:
         self._random = random.Random(seed)
         self._sleepers: list[tuple[float, asyncio.Future[None], Activation | None]] = []
         self._connection: asyncpg.Connection[Any]
-        self._before = (work_clock.clock, wall.now)
+        self._before = (work_clock.clock, wall.now, wall.elapsed, wall.chance)
         # Begin what is due now, and return when nothing goes on any more.
         self.poll: Callable[[], Awaitable[None]]
+        # When nodes begin what they have in mind, as an alarm whose commit failed.
+        self.planned: Callable[[], Iterable[float]]
 
     # --- what agents ask (WorkClock)
 
@@ -74,9 +76,11 @@ class VirtualClock:
         """Move on; alarms and schedules fire at their times, one after another.
 
         Returns when all that they began has ended, but for what sleeps on this clock.
+        A handler that isn't done after a second of real time (a stream, a long poll) is
+        taken to wait for the clock, and goes on by itself.
 
         Raises:
-            TimeoutError: something went on for too long in real time.
+            TimeoutError: something else went on for 30 s of real time.
         """
         more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         end = self._time + ((duration or timedelta()) + more).total_seconds()
@@ -97,15 +101,17 @@ class VirtualClock:
         """Stop time, here and in the database."""
         self._connection = connection
         await connection.execute(_STOP, self._time)
-        work_clock.clock, wall.now = self, self.now
+        work_clock.clock, wall.now, wall.elapsed = self, self.now, self.now
+        wall.chance = self.chance
 
     async def stop(self) -> None:
         """Let time go on."""
-        work_clock.clock, wall.now = self._before
+        work_clock.clock, wall.now, wall.elapsed, wall.chance = self._before
         await self._connection.execute(_GO_ON)
 
     async def _next(self) -> float | None:
         moments = [due for due, woken, _ in self._sleepers if not woken.done()]
+        moments += [moment for moment in self.planned() if moment > self._time]
         due = await self._connection.fetchval(_NEXT)
         if due is not None:
             moments.append(due)

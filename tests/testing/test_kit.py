@@ -191,7 +191,7 @@ async def test_a_scripted_failure_is_the_nth_commits_and_no_neighbours(
     fleet: Fleet,
 ) -> None:
     doomed, neighbour = (fleet.env.Bell.get_by_name(name) for name in "dn")
-    await fleet.fail_commit(doomed, nth=2)
+    fleet.fail_commit(doomed, nth=2)
     await doomed.write("first")
     results = await asyncio.gather(
         doomed.write("second"), neighbour.write("fine"), return_exceptions=True
