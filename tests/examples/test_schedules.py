@@ -1,6 +1,6 @@
 """The page *Schedule tasks*, and what *Agents API* tells of schedules.
 
-They are flight_watch, reminders, daily_report, mail_queue, research and transfer; on the
+They are flight_watch, reminders, daily_report, mail_queue, research, transfer; on the
 kit's clock: hours pass in no time, and nothing sleeps.
 """
 
