@@ -36,6 +36,9 @@ class VirtualClock:
     """
 
     def __init__(self, start: datetime = START, *, seed: int = 0) -> None:
+        if start.tzinfo is None:
+            # It would be another moment on another machine.
+            raise ValueError("the start needs a time zone: datetime(…, tzinfo=UTC)")
         self._time = start.timestamp()
         self._random = random.Random(seed)
         self._sleepers: list[tuple[float, asyncio.Future[None], Activation | None]] = []
@@ -80,10 +83,14 @@ class VirtualClock:
         taken to wait for the clock, and goes on by itself.
 
         Raises:
+            ValueError: time doesn't go back.
             TimeoutError: something else went on for 30 s of real time.
         """
         more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        end = self._time + ((duration or timedelta()) + more).total_seconds()
+        distance = (duration or timedelta()) + more
+        if distance < timedelta():
+            raise ValueError(f"time doesn't go back: {distance}")
+        end = self._time + distance.total_seconds()
         await self.poll()
         while (moment := await self._next()) is not None and moment <= end:
             await self._move(moment)

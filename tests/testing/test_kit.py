@@ -228,6 +228,14 @@ async def test_what_does_not_end_is_named(fleet: Fleet) -> None:
     assert await calling == "done"
 
 
+async def test_the_clock_refuses_what_would_make_no_sense(fleet: Fleet) -> None:
+    with pytest.raises(ValueError, match="go back"):
+        await fleet.clock.advance(hours=-1)
+    with pytest.raises(ValueError, match="time zone"):
+        VirtualClock(datetime(2026, 1, 1))  # noqa: DTZ001
+    assert now() == START
+
+
 async def test_the_clock_starts_where_the_test_says(make_fleet: MakeFleet) -> None:
     start = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)
     fleet = await make_fleet(clock=VirtualClock(start))
