@@ -196,7 +196,8 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._drain()
+        if not self._crashed:
+            await self._drain()
         await self._stack.aclose()
 
     @property
