@@ -207,8 +207,14 @@ class Fleet:
         for worker in self._workers:
             for activation in worker.dispatcher.activations():
                 if activation.id.value == stub.id.value:
-                    async with asyncio.timeout(SETTLE_SECONDS):
-                        await activation.settle()
+                    try:
+                        async with asyncio.timeout(SETTLE_SECONDS):
+                            await activation.settle()
+                    except TimeoutError:
+                        raise TimeoutError(
+                            f"{activation.id.name or activation.id} is kept awake: a "
+                            "handler, an open stream, wait_until or keep_alive"
+                        ) from None
                     activation.deactivate()
                     return True
         return False

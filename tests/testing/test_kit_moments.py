@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -21,6 +22,8 @@ class Bell(DurableObject):
     """Says when it rang, whether or not that became durable."""
 
     rung: ClassVar[list[tuple[str, float]]] = []
+    # So many more times it fails.
+    failures: ClassVar[int] = 0
 
     async def ring_in(self, seconds: float) -> None:
         await self.ctx.storage.set_alarm(timedelta(seconds=seconds))
@@ -28,6 +31,9 @@ class Bell(DurableObject):
     async def alarm(self, info: AlarmInfo) -> None:
         self.rung.append((str(self.ctx.id.name), (now() - START).total_seconds()))
         self.ctx.storage.put("rung", True)
+        if Bell.failures:
+            Bell.failures -= 1
+            raise ValueError("no clapper")
 
     async def has_rung(self) -> Any:
         return await self.ctx.storage.get("rung")
@@ -71,6 +77,7 @@ class Feed(Agent[Any, Any]):
 @pytest.fixture
 def durable_app() -> list[type[DurableObject]]:
     Bell.rung.clear()
+    Bell.failures = 0
     return [Bell, Feed]
 
 
@@ -121,6 +128,19 @@ async def test_an_alarm_whose_commit_failed_rings_again_by_the_clock(
     await fleet.clock.advance(seconds=5)
     assert len(Bell.rung) == 2
     assert 12 <= Bell.rung[1][1] <= 12.5
+    assert await bell.has_rung()
+
+
+async def test_an_alarm_that_raises_is_tried_again_by_the_clock(fleet: Fleet) -> None:
+    (bell,) = bells(fleet, 1)
+    Bell.failures = 3
+    await bell.ring_in(10)
+    await fleet.clock.advance(minutes=1)
+    moments = [moment for _, moment in Bell.rung]
+    pauses = [later - earlier for earlier, later in pairwise(moments)]
+    assert (moments[0], len(moments)) == (10, 4)
+    for n, pause in enumerate(pauses):
+        assert 2 << n <= pause <= (2 << n) * 1.25
     assert await bell.has_rung()
 
 
