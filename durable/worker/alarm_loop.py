@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -95,6 +94,11 @@ class AlarmLoop:
         """The objects whose alarm is being begun, or runs."""
         return set(self._running)
 
+    @property
+    def armed(self) -> list[float]:
+        """When, by the loop's clock, alarms are to be begun."""
+        return [*self._armed.values()]
+
     async def poll(self) -> None:
         """Read the window anew."""
         shards = self._sources.owned()
@@ -111,11 +115,13 @@ class AlarmLoop:
         spread = overdue / OVERDUE_A_SECOND if overdue > MANY_OVERDUE else 0.0
         for shard, object_id, wait in rows:
             if wait < -OVERDUE_SECONDS:
-                wait = random.random() * spread
+                wait = wall.chance() * spread
             # What the infrastructure interrupted waits for its back-off; what another
             # app's workers host is theirs.
             if object_id not in self._faults and self._sources.hosts(object_id):
                 self._arm(shard, object_id, wait)
+        # A clock that a test moved may have passed what was armed before.
+        self._set_timer()
 
     def changed(self, shard: int, object_id: UUID, alarm: Alarm | None) -> None:
         """A commit has set or deleted an alarm."""
@@ -213,7 +219,7 @@ class AlarmLoop:
         except DurableError as error:
             faults = self._faults.get(object_id, 0)
             self._faults[object_id] = faults + 1
-            again = backoff(faults, random.random())
+            again = backoff(faults, wall.chance())
             log.warning("alarm interrupted: %s", error, extra={"object": object_id.hex})
         finally:
             self._running.discard(object_id)
