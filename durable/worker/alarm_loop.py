@@ -153,7 +153,7 @@ class AlarmLoop:
         self._armed[object_id] = when
         heapq.heappush(self._heap, (when, shard, object_id, when))
         if wait > WARM_SECONDS:
-            ahead = when - random.uniform(WARM_SECONDS / 5, WARM_SECONDS)
+            ahead = when - WARM_SECONDS * (0.2 + 0.8 * wall.chance())
             heapq.heappush(self._heap, (ahead, shard, object_id, when))
         if self._heap[0][2] == object_id:
             self._set_timer()
