@@ -41,10 +41,10 @@ def node(dsn: str, **variables: str) -> Iterator[str]:
 
 @contextmanager
 def process_of(
-    dsn: str, **variables: str
+    dsn: str, app: str = APP, **variables: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "server", "serve", APP, "--port", "0"],
+        [sys.executable, "-m", "server", "serve", app, "--port", "0"],
         cwd=REPOSITORY,
         env={
             "DURABLE_DATABASE_URL": dsn,
