@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from tests.examples.serving import REPOSITORY
-from tests.faults.test_work import process_of
+from tests.faults.work import process_of
 
 APP = "tests/faults/poison_app.py"
 LEASE = 2.0
