@@ -165,7 +165,7 @@ class Activation:
 
     def _end(self, error: Exception) -> None:
         self.state = step(self.state, ActivationState.GONE)
-        self._end_trial()
+        self.end_trial()
         self._context.on_gone(self)
         for record in self._context.sockets.of(self.id.value):
             record.handle = None
@@ -177,7 +177,8 @@ class Activation:
                 task.cancel()
         self._scope.cancel_others()
 
-    def _end_trial(self) -> None:
+    def end_trial(self) -> None:
+        """It has ended an event where an owner fell, or got as far as to ``sync``."""
         if self._on_trial:
             self._on_trial = False
             self._context.trials.end(self.claim, self.id.value)
@@ -265,7 +266,7 @@ class Activation:
             raise broken from error
         finally:
             self._running.discard(task)
-            self._end_trial()
+            self.end_trial()
             if self._ending and not self._running:
                 self.deactivate()
         if self.output_gate.broken is not None and not self._ending:

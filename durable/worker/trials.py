@@ -1,9 +1,9 @@
 """Who takes owners down is found, and isn't woken again.
 
 Promise: in a shard whose former owner fell, a wake is durable before the object's code
-runs, and forgotten when the object has ended an event there. An object with
-``MAX_WAKES`` of them, after three owners then, stays asleep until it is released. Who
-was awake in a fall is woken one at a time, so that the next fall has one suspect.
+runs, and forgotten when the object has ended an event there, or a ``sync``. An object
+with ``MAX_WAKES`` of them, after three owners then, stays asleep until it is released.
+Who was awake in a fall is woken one at a time, so that the next fall has one suspect.
 """
 
 from __future__ import annotations
