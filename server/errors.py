@@ -10,6 +10,7 @@ from durable import (
     DurableError,
     NameRefused,
     Overloaded,
+    Quarantined,
     Response,
     Unavailable,
 )
@@ -30,6 +31,9 @@ def response_to(error: Exception, path: str, *, show: bool) -> Response:
         return _busy(f"Service unavailable: {error}")
     if isinstance(error, DurableError) and error.retryable:
         return _busy(f"Service unavailable: {error}")
+    if isinstance(error, Quarantined):
+        # Not worth trying again soon: no Retry-After.
+        return Response(f"Service unavailable: {error}", status=503)
     error_id = secrets.token_hex(8)
     log.error(
         "request failed", exc_info=error, extra={"error_id": error_id, "path": path}

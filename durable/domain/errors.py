@@ -71,6 +71,10 @@ class StartFailed(DurableError):
     """The object's constructor or ``on_start`` raised, or took too long."""
 
 
+class Quarantined(DurableError):
+    """The object took three owners down, and isn't woken until it is released."""
+
+
 class RemoteError(DurableError):
     """An exception of another object's code; ``name`` is its class."""
 

@@ -231,9 +231,9 @@ class Ownership:
 
     def _claimed(self, event: steps.Claimed) -> None:
         for row in event.rows:
-            claim = Claim(row.shard, row.epoch, row.claim_id)
-            self._claims[row.shard] = claim
             before = self._suspended.get(row.shard)
+            claim = steps.claim_of(row, self._now, before)
+            self._claims[row.shard] = claim
             if before is not None and before.claim_id == row.before:
                 del self._suspended[row.shard]
                 self._set(row.shard, Phase.SERVED)

@@ -8,9 +8,13 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from durable.domain.writes import Claim
+
 if TYPE_CHECKING:
     from durable.domain.placement import WorkerRow
-    from durable.domain.writes import Claim
+
+# Wakes are written down for so long after a claim from an owner that fell.
+TRIAL_SECONDS = 600.0
 
 
 class Phase(Enum):
@@ -42,6 +46,15 @@ class ClaimedShard:
     claim_id: UUID
     released: bool
     before: UUID | None
+
+
+def claim_of(row: ClaimedShard, now: float, before: Claim | None) -> Claim:
+    """The claim that a row makes; ``before``: the one that is suspended here."""
+    until = 0.0 if row.released else now + TRIAL_SECONDS
+    if before is not None and before.claim_id == row.before:
+        # Nobody fell: this worker has its shard back.
+        until = before.trials_until
+    return Claim(row.shard, row.epoch, row.claim_id, until)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Loaded:
     rows: dict[Slot, Stored]
     complete: bool
     alarm: Alarm | None = None
+    # Wakes in which it ended no event before its owner fell.
+    wakes: int = 0
 
 
 class Reader(Protocol):
@@ -56,6 +58,21 @@ class KeyRange:
     end: str | None = None
     reverse: bool = False
     limit: int | None = None
+
+
+class Trials(Protocol):
+    """Writes down which objects are woken where an owner has fallen."""
+
+    async def begin(self, claim: Claim, object_id: UUID, wakes: int) -> bool:
+        """Return when the wake is written down; False: none need be.
+
+        Raises:
+            Quarantined: the object took three owners down.
+            Unavailable: the lane is lost.
+        """
+
+    def end(self, claim: Claim, object_id: UUID) -> None:
+        """It has ended an event, or its life, and the owner lives."""
 
 
 class Freshness(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from durable.domain.alarms import Alarm
@@ -16,11 +16,16 @@ Slot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The proof of owning a shard: sent with every write, checked in the commit."""
+    """The proof of owning a shard: sent with every write, checked in the commit.
+
+    ``trials_until``: its former owner fell; until then (by the machine's clock) wakes
+    of its objects are written down.
+    """
 
     shard: int
     epoch: int
     claim_id: UUID
+    trials_until: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

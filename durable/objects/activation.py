@@ -99,6 +99,8 @@ class Activation:
         self.running: set[asyncio.Task[Any]] = set()
         self._streams = Streams(self.output_gate, self._guard)
         self._ending = False
+        # Until it has ended an event where an owner has fallen.
+        self._on_trial = False
         self.input_gate.lock()
         self.scope.start(self._start(before))
 
@@ -162,6 +164,7 @@ class Activation:
 
     def _end(self, error: Exception) -> None:
         self.state = step(self.state, ActivationState.GONE)
+        self.end_trial()
         self._context.on_gone(self)
         for record in self._context.sockets.of(self.id.value):
             record.handle = None
@@ -173,6 +176,12 @@ class Activation:
                 task.cancel()
         self.scope.cancel_others()
 
+    def end_trial(self) -> None:
+        """It has ended an event where an owner fell, or got as far as to ``sync``."""
+        if self._on_trial:
+            self._on_trial = False
+            self._context.trials.end(self.claim, self.id.value)
+
     async def _start(self, before: WriteBack | None) -> None:
         try:
             if before is not None:
@@ -180,6 +189,8 @@ class Activation:
             loaded = await self._context.reader.load(self.claim.shard, self.id.value)
             self.rows.opened(loaded)
             self.object_sql.schema = loaded.sql_schema
+            trials = self._context.trials
+            self._on_trial = await trials.begin(self.claim, self.id.value, loaded.wakes)
             if self.id.name is None and loaded.name is not None:
                 # Woken by its id alone: the stored name is the object's.
                 self.id = DurableObjectId(self.id.value, loaded.name)
@@ -254,6 +265,7 @@ class Activation:
             raise broken from error
         finally:
             self.running.discard(task)
+            self.end_trial()
             if self._ending and not self.running:
                 self.deactivate()
         if self.output_gate.broken is not None and not self._ending:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from durable.domain.ports import Reader, SqlRunner
+    from durable.domain.ports import Reader, SqlRunner, Trials
     from durable.objects.activation import Activation
     from durable.objects.websocket import SocketTable
 
@@ -20,5 +20,6 @@ class ActivationContext:
     reader: Reader
     sql: SqlRunner
     sockets: SocketTable
+    trials: Trials
     start_timeout: float
     on_gone: Callable[[Activation], None]

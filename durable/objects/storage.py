@@ -198,6 +198,8 @@ class DurableObjectStorage(Space):
     async def sync(self) -> None:
         """Return when every write so far is durable."""
         await self._rows.sync()
+        # It gets on, and has written down what it begins: it is no suspect any more.
+        self._activation.end_trial()
 
     def delete_all(self) -> Awaitable[None]:
         """Delete everything stored, in one commit: KV, SQL schema, state, schedules.

@@ -164,19 +164,18 @@ class Lane:
 
     async def lock(self, shards: list[int]) -> list[int]:
         """Try for the session locks of these; returns those obtained."""
-        rows = await self._errand(lambda: self._prepared[sql.LOCK].fetch(shards))
+        rows = await self.run(sql.LOCK, shards)
         return [row[0] for row in rows]
 
     async def write_claims(self, shards: list[int], owner: UUID) -> list[ClaimedShard]:
         """Claim what is locked here; what the fence lock isn't free of is left out."""
-        claim = self._prepared[sql.CLAIM]
-        rows = await self._errand(lambda: claim.fetch(shards, owner, self._lease))
+        rows = await self.run(sql.CLAIM, shards, owner, self._lease)
         return [ClaimedShard(*row) for row in rows]
 
     async def unlock(self, shards: list[int]) -> None:
         """Give session locks back."""
         if shards:
-            await self._errand(lambda: self._prepared[sql.UNLOCK].fetch(shards))
+            await self.run(sql.UNLOCK, shards)
 
     async def release(self, claims: list[Claim]) -> None:
         """Give shards back: first the row, then the lock."""
@@ -199,23 +198,15 @@ class Lane:
         self, shards: list[int], ahead: float, limit: int
     ) -> list[tuple[int, UUID, float]]:
         """(shard, object, seconds left) of what is due within ``ahead`` seconds."""
-
-        async def read() -> list[tuple[int, UUID, float]]:
-            rows = await self._prepared[sql.UPCOMING].fetch(shards, ahead, limit)
-            return [(row[0], row[1], row[2]) for row in rows]
-
-        return await self._errand(read)
+        rows = await self.run(sql.UPCOMING, shards, ahead, limit)
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def begin_alarms(
         self, shards: list[int], objects: list[UUID]
     ) -> list[tuple[UUID, Alarm, float]]:
         """(object, alarm, seconds left); with none left its attempt is recorded."""
-
-        async def begin() -> list[tuple[UUID, Alarm, float]]:
-            rows = await self._prepared[sql.BEGIN].fetch(shards, objects)
-            return [(row[0], Alarm(row[1], row[2]), row[3]) for row in rows]
-
-        return await self._errand(begin)
+        rows = await self.run(sql.BEGIN, shards, objects)
+        return [(row[0], Alarm(row[1], row[2]), row[3]) for row in rows]
 
     # --- the one loop
 
@@ -342,6 +333,13 @@ class Lane:
             raise
         else:
             source.committed()
+
+    async def run(self, statement: str, *params: Any) -> list[Any]:
+        """The rows of one of ``lane_statements``, sent between commits."""
+        rows: list[Any] = await self._errand(
+            lambda: self._prepared[statement].fetch(*params)
+        )
+        return rows
 
     async def _errand(self, work: Callable[[], Awaitable[T]]) -> T:
         """Run something on the connection between commits."""

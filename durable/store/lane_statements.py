@@ -15,6 +15,8 @@ BEGIN = (
     "SELECT object, due, failures, wait "
     "FROM durable.begin_alarms($1::int[], $2::uuid[])"
 )
+BEGIN_TRIALS = "SELECT durable.begin_trials($1::int[], $2::uuid[])"
+END_TRIALS = "SELECT durable.end_trials($1::int[], $2::uuid[])"
 RELEASE = "SELECT durable.release($1::int[], $2::uuid[])"
 BEAT = "SELECT 1"
 # That the worker with these first bits of its id has a lane; shared, since the session
@@ -32,6 +34,8 @@ STATEMENTS = (
     CLAIM,
     UPCOMING,
     BEGIN,
+    BEGIN_TRIALS,
+    END_TRIALS,
     RELEASE,
     BEAT,
     PRESENT,

@@ -27,10 +27,11 @@ MAX_BATCH = 256
 _LOAD = """
 SELECT w.ord, o.id IS NOT NULL AS known, o.name, o.sql_schema,
        k.space, k.key, k.value::text, k.blob, k.found,
-       extract(epoch FROM a.due)::float8, a.failures
+       extract(epoch FROM a.due)::float8, a.failures, coalesce(r.wakes, 0)
 FROM unnest($1::int[], $2::uuid[]) WITH ORDINALITY AS w (shard, id, ord)
 LEFT JOIN durable.object o ON o.shard = w.shard AND o.id = w.id
 LEFT JOIN durable.alarm a ON a.shard = w.shard AND a.object = w.id
+LEFT JOIN durable.trial r ON r.shard = w.shard AND r.object = w.id
 LEFT JOIN LATERAL (
     SELECT *, count(*) OVER () AS found, row_number() OVER rows AS number,
            sum(coalesce(pg_column_size(f.value), pg_column_size(f.blob))) OVER rows
@@ -151,6 +152,7 @@ def _loaded(rows: list[Any]) -> Loaded:
         rows=entries,
         complete=(first[8] or 0) == len(entries),
         alarm=None if first[9] is None else Alarm(first[9], first[10]),
+        wakes=first[11],
     )
 
 

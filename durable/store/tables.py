@@ -153,6 +153,17 @@ alarm = Table(
     postgresql_with={"fillfactor": 80},
 )
 
+trial = Table(
+    "trial",
+    metadata,
+    # Objects that were woken where an owner fell, and have ended no event since.
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("object", UUID, primary_key=True),
+    Column("wakes", Integer, nullable=False, server_default="1"),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    postgresql_with={"fillfactor": 80},
+)
+
 kv = Table(
     "kv",
     metadata,

@@ -26,6 +26,7 @@ from durable.worker.alarm_loop import AHEAD_SECONDS, AlarmLoop, AlarmSources
 from durable.worker.dispatcher import Dispatcher, Ownership
 from durable.worker.lane_seat import LaneSeat
 from durable.worker.shard_keeper import ShardKeeper
+from durable.worker.trials import WakeTrials
 
 if TYPE_CHECKING:
     from durable.domain.alarms import Alarm
@@ -104,6 +105,7 @@ class Worker:
         self._alarms = AlarmLoop(self._alarm_sources(classes), wall.elapsed)
         self._seat = LaneSeat(self._alarms.changed)
         self.shards = self._make_keeper(seams or ShardSeams())
+        self._trials = WakeTrials(lambda: self.shards.lane, self.shards.claim_of, clock)
         self.dispatcher = self._make_dispatcher(classes, env, sql)
 
     def _make_keeper(self, seams: ShardSeams) -> ShardKeeper:
@@ -156,6 +158,7 @@ class Worker:
                 reader=self._reads,
                 sql=sql,
                 sockets=self.sockets,
+                trials=self._trials,
                 start_timeout=settings.start_timeout,
                 on_gone=on_gone,
             )
@@ -188,6 +191,7 @@ class Worker:
             stack.push_async_callback(self._reads.close)
             await self.shards.start()
             stack.push_async_callback(self.shards.close)
+            stack.push_async_callback(self._trials.close)
             stack.push_async_callback(self._alarms.close)
             stack.push_async_callback(self._scope.close)
             self._timer.every(settings.idle / EVICTION_ROUNDS, self._evict)

@@ -179,6 +179,18 @@ def test_after_a_lost_lane_only_what_nobody_had_meanwhile_goes_on() -> None:
     assert not node.has(steps.Prepare), "4 waits for W"
 
 
+def test_wakes_are_written_down_where_the_former_owner_fell_and_nowhere_else() -> None:
+    before = Claim(3, 1, UUID(int=5), trials_until=0.0)
+    for released, claim_id, until in (
+        (True, UUID(int=4), 0.0),
+        (False, UUID(int=4), 7.0 + steps.TRIAL_SECONDS),
+        # Nobody was in between: this worker has its own shard back.
+        (False, UUID(int=5), 0.0),
+    ):
+        row = steps.ClaimedShard(3, 2, UUID(int=6), released, claim_id)
+        assert steps.claim_of(row, 7.0, before).trials_until == until
+
+
 def test_what_is_suspended_is_reset_after_t() -> None:
     node = Driven()
     node.own(3)

@@ -272,7 +272,9 @@ class Campaign:
             await asyncio.sleep(0.2)
         early = [k for k, times in begun.items() if min(times) < self._plans[k].due]
         undead = [k for k in begun if self._plans[k].cancelled]
+        aside = await self._ledger.fetch("SELECT name FROM durable.quarantine")
         found = {"never begun": missing, "early": early, "after its cancel": undead}
+        found["put aside"] = [row["name"] for row in aside]
         wrong = {what: sorted(keys)[:10] for what, keys in found.items() if keys}
         cancelled = sum(plan.cancelled is True for plan in self._plans.values())
         late = [min(times) - self._plans[k].due for k, times in begun.items()]

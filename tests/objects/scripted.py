@@ -309,6 +309,16 @@ class Port:
         self.done += 1
 
 
+class Healthy:
+    """The trials of a worker none of whose shards' owners has fallen."""
+
+    async def begin(self, claim: Claim, object_id: UUID, wakes: int) -> bool:
+        return False
+
+    def end(self, claim: Claim, object_id: UUID) -> None:
+        raise AssertionError("nothing is on trial")
+
+
 class Place:
     """A worker's worth of objects of one class, ``Thing``, on scripted floors."""
 
@@ -342,6 +352,7 @@ class Place:
                 reader=self.rows,
                 sql=self.sql,
                 sockets=self.sockets,
+                trials=Healthy(),
                 start_timeout=start_timeout,
                 on_gone=on_gone,
             ),
