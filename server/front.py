@@ -55,6 +55,11 @@ class FrontEnd:
         """How many client sockets are open."""
         return len(self._sockets)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more sockets."""
+        return self._draining
+
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """Answer one request with the application's fetch function."""
         answer = await self.answer(incoming, self._fetch)

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from server.admin import Admin
 from server.runtime import Runtime
 from server.settings import Settings
 from server.user_module import UserModule, UserModuleError
@@ -36,13 +37,18 @@ async def run_node(settings: Settings, module: UserModule) -> None:
     listening = _listen(settings.host, settings.port) if public else None
     stop = _on_signals()
     fetch = module.app if module.kind == "fetch" else None
-    async with Runtime(settings, module.classes, fetch) as runtime:
+    async with (
+        Admin(settings) as admin,
+        Runtime(settings, module.classes, fetch) as runtime,
+    ):
+        admin.watch(runtime)
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, _print_counts, runtime
         )
         if listening is None:
             print(f"Ready as a worker, link on {runtime.link_address}", flush=True)  # noqa: T201
             await stop.wait()
+            runtime.front.drain()
         elif module.kind == "asgi":
             await _serve_asgi(runtime, module.app, listening, stop, settings)
         else:

@@ -159,6 +159,17 @@ class Runtime:
         """Where other nodes reach this one."""
         return self.worker.settings.link_address
 
+    def unready(self) -> str | None:
+        """Why no request should be sent here now; None if one should."""
+        if self.front.is_draining:
+            return "draining"
+        role = self._settings.role
+        if role != "front" and not self.worker.shards.has_lane:
+            return "no lane"
+        if role == "worker" and not self.worker.shards.owned:
+            return "no shards"
+        return None
+
     def counts(self) -> dict[str, Any]:
         """What is live, for operators."""
         return {

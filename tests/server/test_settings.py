@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import MIB, Settings, SettingsError, describe, unknown_settings
+from server.setting_kinds import MIB
+from server.settings import Settings, SettingsError, describe, unknown_settings
 
 
 def read(*, dev: bool = False, **environ: str) -> Settings:
