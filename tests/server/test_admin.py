@@ -32,7 +32,7 @@ async def becomes(
     admin: Client, path: str, right: Callable[[tuple[int, str]], bool]
 ) -> None:
     async with asyncio.timeout(20):
-        while not right(await admin.get(path)):
+        while not right(await admin.get(path)):  # noqa: ASYNC110  # another process
             await asyncio.sleep(0.02)
 
 
