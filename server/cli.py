@@ -298,8 +298,16 @@ async def _run_serve(settings: Settings, dsn: str, module: UserModule) -> None:
 
 
 async def _run_node(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.doors import open_door
     from server.node import run_node
 
+    closed = settings.role != "worker" and open_door(
+        settings.host,
+        guarded=module.authorize is not None,
+        open_to_all=settings.open_to_all,
+    )
+    if closed:
+        raise CliError(closed)
     try:
         await run_node(dataclasses.replace(settings, database_url=dsn), module)
     except OSError as error:

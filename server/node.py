@@ -39,7 +39,7 @@ async def run_node(settings: Settings, module: UserModule) -> None:
     fetch = module.app if module.kind == "fetch" else None
     async with (
         Admin(settings) as admin,
-        Runtime(settings, module.classes, fetch) as runtime,
+        Runtime(settings, module.classes, fetch, module.authorize) as runtime,
     ):
         admin.watch(runtime)
         asyncio.get_running_loop().add_signal_handler(
@@ -69,10 +69,20 @@ async def _serve(
         from server.embed import mount_aiohttp
 
         mount_aiohttp(runtime, module.app)
-        runner = web.AppRunner(module.app, access_log=None, shutdown_timeout=limit)
+        runner = web.AppRunner(
+            module.app,
+            access_log=None,
+            shutdown_timeout=limit,
+            keepalive_timeout=settings.idle_connection_seconds,
+        )
     else:
         runner = web.ServerRunner(
-            web.Server(runtime.front.handle, access_log=None), shutdown_timeout=limit
+            web.Server(
+                runtime.front.handle,
+                access_log=None,
+                keepalive_timeout=settings.idle_connection_seconds,
+            ),
+            shutdown_timeout=limit,
         )
     await runner.setup()
     try:
