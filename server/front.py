@@ -34,6 +34,13 @@ ORIGIN_REFUSED = "This page's origin may not connect (allowed_origins)"
 Socket = ClientSocket | AsgiSocket
 
 
+def refused(text: str, status: int) -> web.Response:
+    """The answer to a bad upgrade; the connection ends, whatever else is in it."""
+    answer = web.Response(text=text, status=status)
+    answer.force_close()
+    return answer
+
+
 class FrontEnd:
     """Holds every client socket of this node."""
 
@@ -154,15 +161,21 @@ class FrontEnd:
     async def _upgrade(
         self, incoming: web.BaseRequest, fetch: Fetch
     ) -> web.StreamResponse | None:
-        can = incoming.method == "GET" and web.WebSocketResponse().can_prepare(incoming)
+        # A body would be taken for frames, or for the next request, by who thinks so.
+        has_body = incoming.content_length or "Transfer-Encoding" in incoming.headers
+        can = (
+            incoming.method == "GET"
+            and not has_body
+            and web.WebSocketResponse().can_prepare(incoming)
+        )
         if not can:
-            return web.Response(text="Malformed WebSocket handshake", status=400)
+            return refused("Malformed WebSocket handshake", 400)
         if not origin_may_connect(
             incoming.headers.get("Origin"),
             incoming.headers.get("Host", ""),
             self._settings.allowed_origins,
         ):
-            return web.Response(text=ORIGIN_REFUSED, status=403)
+            return refused(ORIGIN_REFUSED, 403)
         if self._draining or len(self._sockets) >= self._settings.max_sockets:
             return web.Response(
                 text="Too many sockets", status=503, headers={"Retry-After": "1"}

@@ -188,6 +188,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def setting(default: Any, parse: Parser, doc: str, *, dev: Any = None) -> Any:
-    """A field of ``Settings``; ``dev`` is the default of ``durable dev`` if other."""
-    return field(default=default, metadata={"parse": parse, "doc": doc, "dev": dev})
+def setting(
+    default: Any, parse: Parser, doc: str, *, dev: Any = None, secret: bool = False
+) -> Any:
+    """A field of ``Settings``; ``dev`` is the default of ``durable dev`` if other.
+
+    A ``secret`` is shown by no repr and repeated by no error.
+    """
+    metadata = {"parse": parse, "doc": doc, "dev": dev, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)

@@ -56,6 +56,7 @@ class Settings:
         a_dsn,
         "Postgres 15-18 to use, as a URL, straight to the primary (no pooler). Unset: "
         "`durable dev` starts the embedded one, `durable serve` refuses to start.",
+        secret=True,
     )
     host: str = setting(
         "127.0.0.1", a_text, "Address to listen on; 0.0.0.0 is every interface."
@@ -81,6 +82,7 @@ class Settings:
         None,
         a_dsn,
         "Login for agents' own SQL, as a URL, where the main one may not make roles.",
+        secret=True,
     )
     lease_seconds: float = setting(
         10.0,
@@ -148,6 +150,7 @@ class Settings:
         None,
         a_secret,
         "What nodes know each other by. Unset, on loopback: one from the database.",
+        secret=True,
     )
     allowed_origins: tuple[str, ...] = setting(
         (),
@@ -182,6 +185,7 @@ class Settings:
         None,
         a_secret,
         "Bearer token of metrics; needed where admin_host is beyond loopback.",
+        secret=True,
     )
     labels: tuple[str, ...] = setting(
         (),
@@ -277,9 +281,7 @@ def _parsed(name: str, text: str, metadata: Mapping[str, Any]) -> Any:
     try:
         return metadata["parse"](text)
     except ValueError as error:
-        # The value of a DSN may hold a password: it is not repeated.
-        secret = name.endswith(("_URL", "_SECRET", "_TOKEN"))
-        shown = "" if secret else f"{text!r} is not usable; "
+        shown = "" if metadata["secret"] else f"{text!r} is not usable; "
         raise SettingsError(f"{name}: {shown}it must be {error}") from None
 
 

@@ -78,6 +78,44 @@ def test_a_link_beyond_loopback_needs_a_secret_of_32_characters() -> None:
         read(DURABLE_LINK_HOST=loopback)
 
 
+def test_an_admin_port_beyond_loopback_needs_a_token() -> None:
+    def beyond(**more: str) -> Settings:
+        return read(DURABLE_ADMIN_HOST="0.0.0.0", DURABLE_ADMIN_PORT="9090", **more)
+
+    with pytest.raises(SettingsError, match="set DURABLE_ADMIN_TOKEN"):
+        beyond()
+    with pytest.raises(SettingsError, match="at least 32") as caught:
+        beyond(DURABLE_ADMIN_TOKEN="hush" * 7)
+    assert "hush" not in str(caught.value)
+    beyond(DURABLE_ADMIN_TOKEN="hush" * 8)
+    read(DURABLE_ADMIN_HOST="0.0.0.0")  # no port: nothing is open
+
+
+def test_no_repr_of_the_settings_shows_a_secret() -> None:
+    secret = "hush" * 8
+    settings = read(
+        DURABLE_DATABASE_URL=f"postgresql://me:{secret}@h/d",
+        DURABLE_SQL_URL=f"postgresql://me:{secret}@h/d",
+        DURABLE_LINK_SECRET=secret,
+        DURABLE_ADMIN_TOKEN=secret,
+        DURABLE_VAR_KEY=secret,
+    )
+    assert settings.admin_token == secret
+    assert "hush" not in repr(settings)
+
+
+def test_allowed_origins_are_origins() -> None:
+    assert read(DURABLE_ALLOWED_ORIGINS="").allowed_origins == ()
+    assert read(dev=True).allowed_origins == ("loopback",)
+    assert read(DURABLE_ALLOWED_ORIGINS="https://A.example, *").allowed_origins == (
+        "https://a.example",
+        "*",
+    )
+    for bad in ("a.example", "https://a.example/", "ftp://a", "https://"):
+        with pytest.raises(SettingsError, match="with commas between"):
+            read(DURABLE_ALLOWED_ORIGINS=bad)
+
+
 def test_vars_become_bindings_under_their_own_name() -> None:
     settings = read(DURABLE_VAR_API_KEY="k", DURABLE_VAR_EMPTY="")
     assert dict(settings.vars) == {"API_KEY": "k", "EMPTY": ""}
