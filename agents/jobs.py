@@ -6,7 +6,9 @@ import asyncio
 import inspect
 import secrets
 import string
+import sys
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -158,14 +160,23 @@ async def call_fitting(
     agent: Agent[Any, Any], method: Callable[..., Any], *args: Any
 ) -> Any:
     """Call with the first arguments, as many as the signature has room for."""
-    kinds = [p.kind for p in inspect.signature(method).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL not in kinds:
-        room = (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        )
-        args = args[: sum(kind in room for kind in kinds)]
-    return await agent.run_hook(method, *args)
+    function = getattr(method, "__func__", None)
+    # Bound methods are made anew at each access; their functions aren't.
+    room = _room(method) if function is None else _room(function) - 1
+    return await agent.run_hook(method, *args[:room])
+
+
+@lru_cache(maxsize=1024)
+def _room(function: Callable[..., Any]) -> int:
+    """How many positional arguments a function takes."""
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return sys.maxsize
+    room = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+    return sum(kind in room for kind in kinds)
 
 
 def error_text(error: BaseException) -> str:

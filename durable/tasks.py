@@ -23,6 +23,11 @@ class TaskScope:
     def __len__(self) -> int:
         return len(self._tasks)
 
+    @property
+    def tasks(self) -> frozenset[asyncio.Task[Any]]:
+        """Those that have not ended."""
+        return frozenset(self._tasks)
+
     def start(
         self, work: Coroutine[Any, Any, Any], name: str | None = None
     ) -> asyncio.Task[Any]:

@@ -65,7 +65,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _BadRequests(logging.Filter):
-    """aiohttp shows a trace for whatever a client sends that isn't HTTP: a line will do."""
+    """What isn't HTTP is the client's fault: aiohttp's trace of it is left out."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let it through, without its trace if a client is to blame."""

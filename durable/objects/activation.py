@@ -11,13 +11,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Sequence,
-)
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +75,7 @@ class Activation:
         self.state = ActivationState.ACTIVATING
         self.input_gate = InputGate()
         self.output_gate = OutputGate(lane, context.meter.gate_waits)
-        self._scope = TaskScope(str(object_id))
+        self.scope = TaskScope(str(object_id))
         self.rows = WriteBack(
             object_id=object_id.value,
             row=row,
@@ -91,7 +85,7 @@ class Activation:
             input_gate=self.input_gate,
             output_gate=self.output_gate,
             on_failure=self.reset,
-            start=self._scope.start,
+            start=self.scope.start,
         )
         self.open_transaction: Transaction | None = None
         # The evictor's count at the last event.
@@ -101,11 +95,12 @@ class Activation:
         self._context = context
         self.object_sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
-        self._running: set[asyncio.Task[Any]] = set()
+        # The tasks in which its handlers run.
+        self.running: set[asyncio.Task[Any]] = set()
         self._streams = Streams(self.output_gate, self._guard)
         self._ending = False
         self.input_gate.lock()
-        self._scope.start(self._start(before))
+        self.scope.start(self._start(before))
 
     # --- life
 
@@ -113,21 +108,25 @@ class Activation:
     def is_idle(self) -> bool:
         """Whether nothing runs and nothing waits: it may be evicted."""
         return (
-            not self._running
+            not self.running
             and not self._streams.open
-            and not self._scope
-            and self.rows.is_idle
-            and self.output_gate.is_idle
+            and not self.scope
+            and self.is_settled
             and not self.input_gate.waiting
         )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that it wrote is durable and all that it said has left."""
+        return self.rows.is_idle and self.output_gate.is_idle
 
     async def settle(self) -> None:
         """Return when all its work has ended and all it wrote is durable."""
         while not self.is_idle and self.state is not ActivationState.GONE:
-            work = {t for t in self._running if not t.done()} | self._streams.open
+            work = {t for t in self.running if not t.done()} | self._streams.open
             if work:
                 await asyncio.wait(work)
-            await self._scope.wait()
+            await self.scope.wait()
             # A reset ends the waiting; who asked for the work hears of it.
             with contextlib.suppress(DurableError):
                 await self.output_gate.wait()
@@ -152,7 +151,7 @@ class Activation:
     def end_when_idle(self) -> None:
         """End this activation once the handlers that run now have ended."""
         self._ending = True
-        if not self._running:
+        if not self.running:
             self.deactivate()
 
     def abort(self, reason: str) -> None:
@@ -169,10 +168,10 @@ class Activation:
         self.output_gate.break_(error)
         self.input_gate.break_(error)
         self.rows.end()
-        for task in tuple(self._running):
+        for task in tuple(self.running):
             if task is not asyncio.current_task():
                 task.cancel()
-        self._scope.cancel_others()
+        self.scope.cancel_others()
 
     async def _start(self, before: WriteBack | None) -> None:
         try:
@@ -228,7 +227,7 @@ class Activation:
     ) -> Any:
         task = asyncio.current_task()
         assert task is not None  # a coroutine runs in a task
-        self._running.add(task)
+        self.running.add(task)
         try:
             if enter:
                 await self.input_gate.enter()
@@ -254,8 +253,8 @@ class Activation:
             # What the handler says of it matters less than that all of it is lost.
             raise broken from error
         finally:
-            self._running.discard(task)
-            if self._ending and not self._running:
+            self.running.discard(task)
+            if self._ending and not self.running:
                 self.deactivate()
         if self.output_gate.broken is not None and not self._ending:
             raise self.output_gate.broken
@@ -302,7 +301,7 @@ class Activation:
     def critical_section(self, fn: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
         """Run ``fn`` with the input gate shut; a failure resets the activation."""
         self.input_gate.lock()
-        running = self._scope.start(self._critical(fn))
+        running = self.scope.start(self._critical(fn))
         running.add_done_callback(lambda _: self.input_gate.unlock())
         return running
 
@@ -335,7 +334,7 @@ class Activation:
         if self.state is ActivationState.GONE:
             work.close()
             return
-        self._scope.start(work)
+        self.scope.start(work)
 
     def transaction(self) -> Transaction:
         """A transaction of this object, to be entered."""
@@ -359,7 +358,7 @@ class Activation:
         self.rows.reserve()
         self.rows.delete_all_rows()
         self.input_gate.lock()
-        dropping = self._scope.start(self.object_sql.drop())
+        dropping = self.scope.start(self.object_sql.drop())
         dropping.add_done_callback(lambda _: self.input_gate.unlock())
         return asyncio.shield(dropping)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING
 
 from durable.domain.alarms import Alarm, after_failure, info_of
@@ -47,7 +46,7 @@ async def run_alarm(activation: Activation, alarm: Alarm) -> None:
 
 
 def _failed(activation: Activation, alarm: Alarm, error: Exception) -> None:
-    retry = after_failure(alarm, wall.now(), random.random())
+    retry = after_failure(alarm, wall.now(), wall.chance())
     log.error(
         "alarm failed" if retry else "alarm failed for the last time and is dropped",
         exc_info=error,

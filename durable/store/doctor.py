@@ -78,6 +78,9 @@ WHERE xact_start IS NOT NULL AND backend_type = 'client backend'
 _WORKERS = """
 SELECT version, count(*) AS workers FROM durable.worker_status WHERE live GROUP BY 1
 """
+_STOPPED = """
+SELECT EXISTS (SELECT FROM durable.cluster WHERE test_time IS NOT NULL)
+"""
 _HOLDS = """
 SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
     AND classid = $1::oid AND objid = $2::oid AND objsubid = 2
@@ -104,6 +107,8 @@ class Facts:
     synchronous_commit: str
     pooler: str | None
     clock_ahead: float
+    # A test kit has stopped the clock of alarms.
+    clock_stopped: bool
     round_trip: float
     in_recovery: bool
     unix_socket: bool
@@ -168,6 +173,7 @@ async def _facts(connection: Any, dsn: str, refused: str | None) -> Facts:
         synchronous_commit=await connection.fetchval(_SYNCHRONOUS),
         pooler=pooler,
         clock_ahead=ahead,
+        clock_stopped=await _clock_stopped(connection),
         round_trip=round_trip,
         oldest=None if oldest is None else OldTransaction(*oldest),
         worker_versions=await _worker_versions(connection),
@@ -188,6 +194,18 @@ async def _clock(connection: Any) -> tuple[float, float]:
             best = (sent + took / 2 - theirs, took)
     assert best is not None
     return best
+
+
+async def _clock_stopped(connection: Any) -> bool:
+    try:
+        stopped: bool = await connection.fetchval(_STOPPED)
+    except (
+        asyncpg.UndefinedTableError,
+        asyncpg.InvalidSchemaNameError,
+        asyncpg.UndefinedColumnError,
+    ):
+        return False
+    return stopped
 
 
 async def _pooler(connection: Any, dsn: str) -> str | None:

@@ -12,7 +12,7 @@ from durable.domain.clock import wall
 from durable.objects.activation import current_activation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     import asyncpg
 
@@ -36,13 +36,18 @@ class VirtualClock:
     """
 
     def __init__(self, start: datetime = START, *, seed: int = 0) -> None:
+        if start.tzinfo is None:
+            # It would be another moment on another machine.
+            raise ValueError("the start needs a time zone: datetime(…, tzinfo=UTC)")
         self._time = start.timestamp()
         self._random = random.Random(seed)
         self._sleepers: list[tuple[float, asyncio.Future[None], Activation | None]] = []
         self._connection: asyncpg.Connection[Any]
-        self._before = (work_clock.clock, wall.now)
+        self._before = (work_clock.clock, wall.now, wall.elapsed, wall.chance)
         # Begin what is due now, and return when nothing goes on any more.
         self.poll: Callable[[], Awaitable[None]]
+        # When nodes begin what they have in mind, as an alarm whose commit failed.
+        self.planned: Callable[[], Iterable[float]]
 
     # --- what agents ask (WorkClock)
 
@@ -74,12 +79,18 @@ class VirtualClock:
         """Move on; alarms and schedules fire at their times, one after another.
 
         Returns when all that they began has ended, but for what sleeps on this clock.
+        A handler that isn't done after a second of real time (a stream, a long poll) is
+        taken to wait for the clock, and goes on by itself.
 
         Raises:
-            TimeoutError: something went on for too long in real time.
+            ValueError: time doesn't go back.
+            TimeoutError: something else went on for 30 s of real time.
         """
         more = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
-        end = self._time + ((duration or timedelta()) + more).total_seconds()
+        distance = (duration or timedelta()) + more
+        if distance < timedelta():
+            raise ValueError(f"time doesn't go back: {distance}")
+        end = self._time + distance.total_seconds()
         await self.poll()
         while (moment := await self._next()) is not None and moment <= end:
             await self._move(moment)
@@ -97,15 +108,17 @@ class VirtualClock:
         """Stop time, here and in the database."""
         self._connection = connection
         await connection.execute(_STOP, self._time)
-        work_clock.clock, wall.now = self, self.now
+        work_clock.clock, wall.now, wall.elapsed = self, self.now, self.now
+        wall.chance = self.chance
 
     async def stop(self) -> None:
         """Let time go on."""
-        work_clock.clock, wall.now = self._before
+        work_clock.clock, wall.now, wall.elapsed, wall.chance = self._before
         await self._connection.execute(_GO_ON)
 
     async def _next(self) -> float | None:
         moments = [due for due, woken, _ in self._sleepers if not woken.done()]
+        moments += [moment for moment in self.planned() if moment > self._time]
         due = await self._connection.fetchval(_NEXT)
         if due is not None:
             moments.append(due)

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import asyncpg
 
 from agents.client import AgentClient
-from durable.objects.activation import Activation
 from durable.objects.durable_object import DurableObject
-from durable.objects.namespace import wake
 from durable.testing.clock import VirtualClock
+from durable.testing.failures import Failures
 from durable.testing.node import LocalNode, ProcessNode
+from durable.testing.quiet import Task, Work
+from durable.worker.worker import Worker
 from server.classes import migrate_classes
 from server.config import load_project
 from server.settings import PREFIX, Settings
 from server.user_module import load_user_module
 
-# So long, in real time, may what a moment of the clock has begun go on.
+# So long, in real time, may what a moment of the clock has begun go on, ...
 SETTLE_SECONDS = 30.0
+# ... and a handler, until it is taken to wait for the clock.
+HANDLER_SECONDS = 1.0
+# Nobody waits at the end of a test for what is still open, as a stream.
+DRAIN_SECONDS = 0.5
 # A fleet is quiet when nothing went on in so many turns of the loop.
 _QUIET_TURNS = 8
 
 App = str | Iterable[type[DurableObject]]
+Node = TypeVar("Node", LocalNode, ProcessNode, LocalNode | ProcessNode)
 
 
 class Fleet:
@@ -55,9 +62,12 @@ class Fleet:
         self._database_url = database_url
         self._count = nodes
         self._processes = processes
-        self._settings = dict(settings or {})
+        self._settings = {"drain_seconds": DRAIN_SECONDS, **(settings or {})}
         self._stack = AsyncExitStack()
         self._clock = clock or VirtualClock()
+        self._failures = Failures()
+        # Handlers that are taken to wait for the clock.
+        self._patient: weakref.WeakSet[Task] = weakref.WeakSet()
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self.nodes: list[LocalNode | ProcessNode] = []
 
@@ -68,9 +78,10 @@ class Fleet:
             if not self._processes:
                 connection = await asyncpg.connect(self._database_url)
                 stack.push_async_callback(connection.close)
-                self._clock.poll = self._poll
+                self._clock.poll, self._clock.planned = self._poll, self._planned
                 await self._clock.start(connection)
                 stack.push_async_callback(self._clock.stop)
+                stack.enter_context(self._failures)
             for _ in range(self._count):
                 await self._start(stack)
             self._stack = stack.pop_all()
@@ -112,29 +123,45 @@ class Fleet:
             return LocalNode(settings, module.classes, fetch)
         return LocalNode(settings, self._app, None)
 
-    @property
-    def _local(self) -> list[LocalNode]:
+    def _refuse_processes(self) -> None:
         if self._processes:
             raise RuntimeError(
                 "nodes in processes can't be looked into: processes=False"
             )
+
+    @property
+    def _local(self) -> list[LocalNode]:
+        self._refuse_processes()
         return [node for node in self.nodes if isinstance(node, LocalNode)]
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return [worker for node in self._local for worker in node.workers]
+
+    def _node(self, number: int | None = None) -> LocalNode | ProcessNode:
+        return _first(self.nodes) if number is None else self.nodes[number]
 
     # --- clients
 
     @property
     def env(self) -> Any:
-        """The bindings, of the first node: ``fleet.env.Counter.get_by_name("a")``."""
-        return self._local[0].runtime.env
+        """The bindings, as ``fleet.env.Counter.get_by_name("a")``.
+
+        They are those of the first node that runs, and end with it.
+        """
+        return _first(self._local).runtime.env
 
     @property
     def url(self) -> str:
-        """Where the first node listens."""
-        return self.nodes[0].url
+        """Where the first node that runs listens."""
+        return self._node().url
 
-    async def http(self, node: int = 0) -> aiohttp.ClientSession:
-        """An aiohttp session with a node: ``(await fleet.http()).get("/agents/…")``."""
-        url = self.nodes[node].url
+    async def http(self, node: int | None = None) -> aiohttp.ClientSession:
+        """An aiohttp session: ``(await fleet.http()).get("/agents/…")``.
+
+        It is with the first node that runs, or with ``fleet.nodes[node]``.
+        """
+        url = self._node(node).url
         if url not in self._sessions:
             session = aiohttp.ClientSession(url)
             self._sessions[url] = session
@@ -142,10 +169,15 @@ class Fleet:
         return self._sessions[url]
 
     async def client(
-        self, agent: str, name: str = "default", *, node: int = 0, **options: Any
+        self,
+        agent: str,
+        name: str = "default",
+        *,
+        node: int | None = None,
+        **options: Any,
     ) -> AgentClient:
         """A connected client; ``options`` are those of ``AgentClient``."""
-        host = self.nodes[node].url.removeprefix("http://")
+        host = self._node(node).url.removeprefix("http://")
         client = AgentClient(agent=agent, name=name, host=host, **options)
         return await self._stack.enter_async_context(client)
 
@@ -164,11 +196,75 @@ class Fleet:
         Raises:
             TimeoutError: it did, for so many seconds of real time; says in what.
         """
+        await self._until_quiet(seconds)
+
+    async def evict(self, stub: Any) -> bool:
+        """Put an object to sleep, its work done; whether it was awake.
+
+        Raises:
+            TimeoutError: its work went on for 30 s of real time.
+        """
+        for worker in self._workers:
+            for activation in worker.dispatcher.activations():
+                if activation.id.value == stub.id.value:
+                    try:
+                        async with asyncio.timeout(SETTLE_SECONDS):
+                            await activation.settle()
+                    except TimeoutError:
+                        raise TimeoutError(
+                            f"{activation.id.name or activation.id} is kept awake: a "
+                            "handler, an open stream, wait_until or keep_alive"
+                        ) from None
+                    activation.deactivate()
+                    return True
+        return False
+
+    def fail_commit(self, stub: Any, nth: int = 1) -> None:
+        """Have Postgres refuse the nth commit from now of an object, awake or not.
+
+        Its caller gets a ``DurableError``, its memory is gone, its neighbours notice
+        nothing. What is committed together with SQL isn't counted.
+        """
+        self._refuse_processes()
+        self._failures.script(stub.id.value, nth)
+
+    async def _poll(self) -> None:
+        await self._until_owned()
+        await self._until_quiet(SETTLE_SECONDS, HANDLER_SECONDS)
+        for worker in self._workers:
+            await worker.poll_alarms()
+        await self._until_quiet(SETTLE_SECONDS, HANDLER_SECONDS)
+
+    def _planned(self) -> list[float]:
+        return [moment for worker in self._workers for moment in worker.alarms_armed]
+
+    async def _until_owned(self) -> None:
+        """Return when no shard is on its way from one node to another."""
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while workers := [w for w in self._workers if w.settings.role != "front"]:
+                owned = sum(worker.shards.owned for worker in workers)
+                if owned == workers[0].settings.shards:
+                    return
+                # It is outside, in Postgres: look again.
+                await asyncio.sleep(0.001)
+
+    async def _until_quiet(self, seconds: float, patience: float | None = None) -> None:
         quiet, busy = 0, []
+        loop = asyncio.get_running_loop()
+        handlers_alone_since = loop.time()
         try:
             async with asyncio.timeout(seconds):
                 while quiet < _QUIET_TURNS:
-                    busy = [b for node in self._local for b in node.busy(self._clock)]
+                    work = Work(self._workers, self._clock)
+                    handlers = set(work.handlers)
+                    if patience is not None:
+                        handlers -= set(self._patient)
+                    if work.musts:
+                        handlers_alone_since = loop.time()
+                    elif patience and loop.time() - handlers_alone_since > patience:
+                        self._patient.update(handlers)
+                        handlers.clear()
+                    busy = work.musts + [work.handlers[task] for task in handlers]
                     quiet = 0 if busy else quiet + 1
                     # What goes on is outside, as in Postgres: look again.
                     await asyncio.sleep(0.001 if busy else 0)
@@ -177,49 +273,9 @@ class Fleet:
                 f"still busy after {seconds:g} s: {', '.join(busy)}"
             ) from None
 
-    async def evict(self, stub: Any) -> bool:
-        """Put an object to sleep, its work done; whether it was awake."""
-        live = self._live(stub)
-        if live is None:
-            return False
-        await live.settle()
-        live.deactivate()
-        return True
 
-    async def fail_commit(self, stub: Any, nth: int = 1) -> None:
-        """Have Postgres refuse the nth commit from now of an object, which is woken.
-
-        Its caller gets ``DataRefused``, its memory is gone, its neighbours notice
-        nothing.
-        """
-        live = self._live(stub)
-        if live is None:
-            await wake(stub)
-            live = self._live(stub)
-        assert live is not None  # it was woken
-        take, seen = live.rows.take_writes, 0
-
-        def poisoned() -> Any:
-            nonlocal seen
-            writes = take()
-            if writes is not None:
-                seen += 1
-                if seen == nth:
-                    # Past all checks, as a defect of an SDK would: it is no JSON.
-                    writes.put(("$test", "poison"), "no json")
-            return writes
-
-        live.rows.take_writes = poisoned  # type: ignore[method-assign]
-
-    def _live(self, stub: Any) -> Activation | None:
-        for node in self._local:
-            for activation in node.activations:
-                if activation.id.value == stub.id.value:
-                    return activation
-        return None
-
-    async def _poll(self) -> None:
-        await self.settle()
-        for node in self._local:
-            await node.poll()
-        await self.settle()
+def _first(nodes: Sequence[Node]) -> Node:
+    for node in nodes:
+        if node.runs:
+            return node
+    raise RuntimeError("no node runs: await fleet.start_node()")

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from durable.testing.clock import VirtualClock
 from server.runtime import Runtime
 from server.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
-    from durable.objects.activation import Activation
     from durable.objects.durable_object import DurableObject
+    from durable.worker.worker import Worker
 
 READY_SECONDS = 60
 
@@ -68,32 +67,15 @@ class LocalNode:
         await self._runner.cleanup()
         await self.runtime.__aexit__(None, None, None)
 
-    async def poll(self) -> None:
-        """Begin what is due by the database's clock."""
-        if not self._ended:
-            await self.runtime.worker.poll_alarms()
+    @property
+    def runs(self) -> bool:
+        """Whether it hasn't ended yet."""
+        return not self._ended
 
     @property
-    def activations(self) -> list[Activation]:
-        """The objects that are live here."""
-        return [] if self._ended else self.runtime.worker.dispatcher.activations()
-
-    def busy(self, clock: VirtualClock) -> list[str]:
-        """What goes on here and isn't just waiting for the clock."""
-        if self._ended:
-            return []
-        sleeping = clock.sleeping
-        ids = {activation.id.value for activation in sleeping}
-        busy = [
-            str(a.id.name or a.id)
-            for a in self.activations
-            if not a.is_idle and a not in sleeping
-        ]
-        return busy + [
-            f"alarm of {x.hex}"
-            for x in self.runtime.worker.alarms_running
-            if x not in ids
-        ]
+    def workers(self) -> list[Worker]:
+        """Who runs objects here; nobody when it has ended."""
+        return [] if self._ended else [self.runtime.worker]
 
 
 class ProcessNode:
@@ -126,6 +108,11 @@ class ProcessNode:
             raise RuntimeError("the node didn't start: see its log above")
         self.url = line.rpartition(" ")[2]
 
+    @property
+    def runs(self) -> bool:
+        """Whether it hasn't ended yet."""
+        return self.process.returncode is None
+
     async def stop(self) -> None:
         """SIGTERM: drain and end."""
         await self._end(signal.SIGTERM)
@@ -135,6 +122,6 @@ class ProcessNode:
         await self._end(signal.SIGKILL)
 
     async def _end(self, number: signal.Signals) -> None:
-        if self.process.returncode is None:
+        if self.runs:
             self.process.send_signal(number)
         await self.process.wait()

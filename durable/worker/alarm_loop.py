@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -33,7 +32,10 @@ AHEAD_SECONDS = 20.0
 # Alarms in one read of the window, in one record of attempts, and running at a time.
 MAX_WINDOW = 5_000
 MAX_BATCH = 256
-MAX_RUNNING = 256
+MAX_RUNNING = 512
+# An object is woken so many seconds before its alarm is due, at most: many that are due
+# at once are then loaded little by little, and only their runs fall together.
+WARM_SECONDS = 0.7
 # What was due while nobody owned its shard: if it is more than so many, it is begun at
 # about so many a second, in an order of chance, so that it doesn't hold up the rest.
 MANY_OVERDUE = 256
@@ -67,6 +69,7 @@ class AlarmSources:
     hosts: Callable[[UUID], bool]
     table: Callable[[], AlarmTable]
     run: Callable[[UUID, Alarm], Awaitable[None]]
+    warm: Callable[[UUID], None] = lambda _: None
 
 
 class AlarmLoop:
@@ -77,7 +80,8 @@ class AlarmLoop:
         self._clock = clock
         self._scope = TaskScope("alarms")
         self._slots = asyncio.Semaphore(MAX_RUNNING)
-        self._heap: list[tuple[float, int, UUID]] = []
+        # (time, shard, object, due time): what is woken ahead at its time, or begun.
+        self._heap: list[tuple[float, int, UUID, float]] = []
         # When each object's alarm is to be begun; the heap may hold stale entries.
         self._armed: dict[UUID, float] = {}
         self._running: set[UUID] = set()
@@ -89,6 +93,11 @@ class AlarmLoop:
     def running(self) -> set[UUID]:
         """The objects whose alarm is being begun, or runs."""
         return set(self._running)
+
+    @property
+    def armed(self) -> list[float]:
+        """When, by the loop's clock, alarms are to be begun."""
+        return [*self._armed.values()]
 
     async def poll(self) -> None:
         """Read the window anew."""
@@ -106,11 +115,13 @@ class AlarmLoop:
         spread = overdue / OVERDUE_A_SECOND if overdue > MANY_OVERDUE else 0.0
         for shard, object_id, wait in rows:
             if wait < -OVERDUE_SECONDS:
-                wait = random.random() * spread
+                wait = wall.chance() * spread
             # What the infrastructure interrupted waits for its back-off; what another
             # app's workers host is theirs.
             if object_id not in self._faults and self._sources.hosts(object_id):
                 self._arm(shard, object_id, wait)
+        # A clock that a test moved may have passed what was armed before.
+        self._set_timer()
 
     def changed(self, shard: int, object_id: UUID, alarm: Alarm | None) -> None:
         """A commit has set or deleted an alarm."""
@@ -140,7 +151,10 @@ class AlarmLoop:
         if armed is not None and armed <= when:
             return
         self._armed[object_id] = when
-        heapq.heappush(self._heap, (when, shard, object_id))
+        heapq.heappush(self._heap, (when, shard, object_id, when))
+        if wait > WARM_SECONDS:
+            ahead = when - random.uniform(WARM_SECONDS / 5, WARM_SECONDS)
+            heapq.heappush(self._heap, (ahead, shard, object_id, when))
         if self._heap[0][2] == object_id:
             self._set_timer()
 
@@ -156,8 +170,11 @@ class AlarmLoop:
         now = self._clock()
         due: list[tuple[int, UUID]] = []
         while self._heap and self._heap[0][0] <= now and len(due) < MAX_BATCH:
-            when, shard, object_id = heapq.heappop(self._heap)
+            time, shard, object_id, when = heapq.heappop(self._heap)
             if self._armed.get(object_id) != when:
+                continue
+            if time < when:
+                self._sources.warm(object_id)
                 continue
             del self._armed[object_id]
             if object_id not in self._running:
@@ -202,7 +219,7 @@ class AlarmLoop:
         except DurableError as error:
             faults = self._faults.get(object_id, 0)
             self._faults[object_id] = faults + 1
-            again = backoff(faults, random.random())
+            again = backoff(faults, wall.chance())
             log.warning("alarm interrupted: %s", error, extra={"object": object_id.hex})
         finally:
             self._running.discard(object_id)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+EVICTED_IN_A_ROW = 50
+
 # Whether a handler on another worker waits for the call that is delivered.
 is_awaited_elsewhere: ContextVar[bool] = ContextVar(
     "is_awaited_elsewhere", default=False
@@ -97,6 +99,16 @@ class Dispatcher:
         """Deliver an alarm."""
         await run_alarm(self._enter(DurableObjectId(object_id), None), alarm)
 
+    def warm(self, object_id: UUID) -> None:
+        """Wake an object that has work in a moment."""
+        try:
+            live = self._live.get(object_id)
+            if live is None:
+                live = self._activate(DurableObjectId(object_id), None)
+            live.used = self._round
+        except Moved:
+            log.debug("not woken: its shard has left")
+
     def socket_message(
         self, object_id: DurableObjectId, record: SocketRecord, message: str | bytes
     ) -> None:
@@ -149,17 +161,22 @@ class Dispatcher:
         """All that are live."""
         return list(self._live.values())
 
-    def evict_idle(self, rounds: int) -> int:
+    async def evict_idle(self, rounds: int) -> int:
         """One round of the evictor: end what was idle for so many; returns how many."""
         self._round += 1
         oldest = self._round - rounds
-        idle = [a for a in self._live.values() if a.used < oldest and a.is_idle]
-        for activation in idle:
-            activation.deactivate()
+        evicted = 0
+        for activation in [a for a in self._live.values() if a.used < oldest]:
+            if activation.used < oldest and activation.is_idle:
+                activation.deactivate()
+                evicted += 1
+                if evicted % EVICTED_IN_A_ROW == 0:
+                    # Whoever waits for the loop goes first.
+                    await asyncio.sleep(0)
         for object_id, rows in list(self._unsettled.items()):
             if not rows.is_unsettled:
                 del self._unsettled[object_id]
-        return len(idle)
+        return evicted
 
     def reset_all(self, error: Exception) -> None:
         """The lane is lost: nothing of these lives may leave or be written."""

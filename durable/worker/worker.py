@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from durable.domain.clock import Clock, boottime
+from durable.domain.clock import Clock, boottime, wall
 from durable.domain.errors import Unavailable
 from durable.domain.ids import DurableObjectId
 from durable.domain.meter import Meter
@@ -103,7 +103,7 @@ class Worker:
         self._stack = AsyncExitStack()
         self._crashed = False
         self._scope = TaskScope("worker")
-        self._alarms = AlarmLoop(self._alarm_sources(classes), clock)
+        self._alarms = AlarmLoop(self._alarm_sources(classes), wall.elapsed)
         self._seat = LaneSeat(self._alarms.changed)
         self.shards = self._make_keeper(seams or ShardSeams())
         self.dispatcher = self._make_dispatcher(classes, env, sql)
@@ -145,6 +145,7 @@ class Worker:
             hosts=lambda object_id: DurableObjectId(object_id).tag in classes,
             table=lambda: OwnedAlarms(self.shards.lane, self.shards.claim_of),
             run=lambda object_id, alarm: self.dispatcher.alarm(object_id, alarm),
+            warm=lambda object_id: self.dispatcher.warm(object_id),
         )
 
     def _make_dispatcher(
@@ -200,13 +201,19 @@ class Worker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._drain()
+        if not self._crashed:
+            await self._drain()
         await self._stack.aclose()
 
     @property
     def alarms_running(self) -> set[UUID]:
         """The objects whose alarm is being begun, or runs."""
         return self._alarms.running
+
+    @property
+    def alarms_armed(self) -> list[float]:
+        """When, by ``wall.elapsed``, alarms are to be begun."""
+        return self._alarms.armed
 
     async def poll_alarms(self) -> None:
         """Begin what is due, at once."""
@@ -239,7 +246,7 @@ class Worker:
             log.warning("worker row not removed: %s", error)
 
     async def _evict(self) -> None:
-        self.dispatcher.evict_idle(EVICTION_ROUNDS)
+        await self.dispatcher.evict_idle(EVICTION_ROUNDS)
 
     async def _beat(self) -> None:
         try:

@@ -84,15 +84,15 @@ async def test_keep_alive_holds_off_eviction_until_it_ends(
 
     await work_place.act(keep)
     await turns()
-    assert work_place.evict() == 0
+    assert await work_place.evict() == 0
     kept[0]()
     kept[0]()
     await turns()
-    assert work_place.evict() == 1
+    assert await work_place.evict() == 1
 
     async def look(agent: Worker) -> None:
         async def inside() -> str:
-            assert work_place.evict() == 0
+            assert await work_place.evict() == 0
             return "result"
 
         assert await agent.keep_alive_while(inside) == "result"

@@ -527,7 +527,7 @@ async def test_ten_thousand_schedules_in_one_agent_need_few_reads(
 
     await work_place.act(plan)
     await turns()
-    assert work_place.evict() == 1
+    assert await work_place.evict() == 1
     work_place.rows.reads.clear()
     await work_place.advance(1003)
     assert payloads() == [0, 1, 2, 3]

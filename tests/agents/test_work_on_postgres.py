@@ -1,16 +1,22 @@
-"""Schedules, queue and fibers on a real node: real alarms and commits, short delays."""
+"""Schedules, queue, fibers and messages on real nodes: real alarms and commits.
+
+One test keeps to the machine's clock; the others move the kit's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from itertools import pairwise
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import asyncpg
 import pytest
 
 from agents import Agent, get_current_agent
+from durable import DurableObject, now
+from durable.testing import Fleet
+from durable.testing.clock import START
 from server.embed import DurableRuntime
 from server.settings import Settings
 
@@ -57,24 +63,24 @@ class Planner(Agent):
         self.say(str(error))
 
     def say(self, payload: Any) -> None:
-        self.calls.append((self.name, payload, time.time()))
+        self.calls.append((self.name, payload, now().timestamp()))
         self.called.set()
 
 
 @pytest.fixture
-def settings(database_url: str) -> Settings:
+def durable_app() -> list[type[DurableObject]]:
     Planner.calls.clear()
     Planner.called = asyncio.Event()
     Planner.hold = asyncio.Event()
-    return Settings(database_url=database_url, shards=1024)
+    return [Planner, Ledger]
 
 
-async def until(count: int) -> list[Any]:
-    async with asyncio.timeout(15):
-        while len(Planner.calls) < count:
-            Planner.called.clear()
-            await Planner.called.wait()
+def payloads() -> list[Any]:
     return [payload for _, payload, _ in Planner.calls]
+
+
+def moments() -> list[float]:
+    return [at - START.timestamp() for _, _, at in Planner.calls]
 
 
 async def fetch(database_url: str, query: str) -> list[Any]:
@@ -87,16 +93,20 @@ async def fetch(database_url: str, query: str) -> list[Any]:
 
 
 async def test_schedules_of_many_agents_run_at_their_times_and_leave_nothing(
-    settings: Settings, database_url: str
+    durable_app: list[type[DurableObject]], database_url: str
 ) -> None:
-    async with DurableRuntime([Planner], settings) as runtime:
+    settings = Settings(database_url=database_url, shards=1024)
+    async with DurableRuntime(durable_app, settings) as runtime:
         planned: dict[str, float] = {}
         for number in range(40):
             name = f"agent-{number}"
             planned[name] = time.time() + 0.2
             await runtime.env.Planner.get_by_name(name).plan(0.2, number)
-        payloads = await until(40)
-        assert sorted(payloads) == [*range(40)]
+        async with asyncio.timeout(15):
+            while len(Planner.calls) < 40:
+                Planner.called.clear()
+                await Planner.called.wait()
+        assert sorted(payloads()) == [*range(40)]
         assert all(at >= planned[name] for name, _, at in Planner.calls)
         for name in planned:
             assert await runtime.env.Planner.get_by_name(name).count() == 0
@@ -105,38 +115,36 @@ async def test_schedules_of_many_agents_run_at_their_times_and_leave_nothing(
 
 
 async def test_a_schedule_survives_the_node_and_a_cancelled_one_does_not_run(
-    settings: Settings, database_url: str
+    fleet: Fleet, database_url: str
 ) -> None:
-    async with DurableRuntime([Planner], settings) as runtime:
-        stub = runtime.env.Planner.get_by_name("sleeper")
-        await stub.plan(0.3, "kept")
-        assert await stub.cancel(await stub.plan(0.3, "cancelled"))
-        rows = await fetch(database_url, "SELECT * FROM durable.schedules")
-        (row,) = rows
-        assert (row["class"], row["name"], row["callback"]) == (
-            "Planner",
-            "sleeper",
-            "note",
-        )
-        assert (row["type"], row["payload"]) == ("delayed", '"kept"')
-    async with DurableRuntime([Planner], settings):
-        assert await until(1) == ["kept"]
+    stub = fleet.env.Planner.get_by_name("sleeper")
+    await stub.plan(60, "kept")
+    assert await stub.cancel(await stub.plan(60, "cancelled"))
+    (row,) = await fetch(database_url, "SELECT * FROM durable.schedules")
+    assert (row["class"], row["name"], row["callback"]) == (
+        "Planner",
+        "sleeper",
+        "note",
+    )
+    assert (row["type"], row["payload"]) == ("delayed", '"kept"')
+    await fleet.nodes[0].stop()
+    await fleet.start_node()
+    await fleet.clock.advance(minutes=1)
+    assert payloads() == ["kept"]
 
 
-async def test_an_interval_goes_on_and_on(settings: Settings) -> None:
-    async with DurableRuntime([Planner], settings) as runtime:
-        await runtime.env.Planner.get_by_name("clock").plan_every(0.05)
-        await until(3)
-    times = [at for _, _, at in Planner.calls]
-    assert all(b - a >= 0.05 for a, b in pairwise(times))
+async def test_an_interval_goes_on_and_on(fleet: Fleet) -> None:
+    await fleet.env.Planner.get_by_name("clock").plan_every(20)
+    await fleet.clock.advance(minutes=1)
+    assert moments() == [20, 40, 60]
 
 
 async def test_the_queue_runs_in_order_and_poison_ends_in_the_dead_letters(
-    settings: Settings, database_url: str
+    fleet: Fleet, database_url: str
 ) -> None:
-    async with DurableRuntime([Planner], settings) as runtime:
-        await runtime.env.Planner.get_by_name("q").enqueue(1, "poison", 2)
-        assert await until(6) == [1, "poison", "poison", "poison", "poison", 2]
+    await fleet.env.Planner.get_by_name("q").enqueue(1, "poison", 2)
+    await fleet.clock.advance(seconds=1)
+    assert payloads() == [1, "poison", "poison", "poison", "poison", 2]
     (row,) = await fetch(database_url, "SELECT * FROM durable.dead_letters")
     assert (row["kind"], row["payload"]) == ("queue", '"poison"')
     assert row["error"] == "ValueError: poison"
@@ -144,15 +152,14 @@ async def test_the_queue_runs_in_order_and_poison_ends_in_the_dead_letters(
 
 
 async def test_a_fiber_that_a_stopped_node_cut_off_is_recovered_by_the_next(
-    settings: Settings, database_url: str
+    fleet: Fleet,
 ) -> None:
-    quick = Settings(database_url=database_url, shards=1024, drain_seconds=0.1)
-    async with DurableRuntime([Planner], quick) as runtime:
-        await runtime.env.Planner.get_by_name("f").begin()
-        await until(1)
-    await fetch(database_url, "UPDATE durable.alarm SET due = now()")
-    async with DurableRuntime([Planner], settings):
-        assert (await until(2))[1] == ("recovered", "work", "half")
+    await fleet.env.Planner.get_by_name("f").begin()
+    assert payloads() == ["began"]
+    await fleet.nodes[0].stop()
+    await fleet.start_node()
+    await fleet.clock.advance(seconds=30)
+    assert payloads() == ["began", ("recovered", "work", "half")]
 
 
 @pytest.mark.parametrize(
@@ -187,26 +194,26 @@ async def test_nothing_is_found_by_reading_all_keys(
 
 
 class Ledger(Agent):
-    """Sends itself away, and writes down what comes."""
+    """Sends itself away, and writes down what comes and when."""
 
-    done: ClassVar[asyncio.Event]
+    async def send_in(self, seconds: float, to: str) -> None:
+        await self.schedule(seconds, "send_all", to)
 
-    async def send_all(self, to: str, count: int) -> None:
+    async def send_all(self, to: str) -> None:
         other = self.env.Ledger.get_by_name(to)
-        for number in range(count):
+        for number in range(20):
             await self.send(other, "enter", self.name, number)
 
     async def enter(self, sender: str, number: int) -> None:
+        moment = (now() - START).total_seconds()
         entries = await self.ctx.storage.get(sender) or []
-        self.ctx.storage.put(sender, [*entries, number])
+        self.ctx.storage.put(sender, [*entries, [number, moment]])
         if number % 7 == 0 and sender == "s1":
             await self.sql("CREATE TABLE IF NOT EXISTS entries (number INT)")
             await self.sql("INSERT INTO entries VALUES ($1)", number)
-        if number == 49:
-            self.done.set()
 
-    async def entries(self, sender: str) -> list[int]:
-        found: list[int] = await self.ctx.storage.get(sender) or []
+    async def entries(self, sender: str) -> list[Any]:
+        found: list[Any] = await self.ctx.storage.get(sender) or []
         return found
 
     async def rows(self) -> list[int]:
@@ -214,17 +221,19 @@ class Ledger(Agent):
 
 
 async def test_messages_of_two_senders_are_applied_once_each_with_their_sql(
-    settings: Settings, database_url: str
+    make_fleet: Callable[..., Awaitable[Fleet]], database_url: str
 ) -> None:
-    Ledger.done = asyncio.Event()
-    async with DurableRuntime([Ledger], settings) as runtime:
-        for sender in ("s1", "s2"):
-            await runtime.env.Ledger.get_by_name(sender).send_all("r", 50)
-        receiver = runtime.env.Ledger.get_by_name("r")
-        async with asyncio.timeout(20):
-            for sender in ("s1", "s2"):
-                while await receiver.entries(sender) != [*range(50)]:
-                    await Ledger.done.wait()
-        assert await receiver.rows() == [*range(0, 50, 7)]
+    fleet = await make_fleet(nodes=2)
+    for number, sender in enumerate(["s1", "s2", "s3"]):
+        await fleet.env.Ledger.get_by_name(sender).send_in(60 * (number + 1), "r")
+    await fleet.clock.advance(seconds=150)
+    # The rest is sent, and what was received is read, by the node that is left.
+    await fleet.nodes[0].crash()
+    await fleet.clock.advance(seconds=150)
+    receiver = fleet.env.Ledger.get_by_name("r")
+    for number, sender in enumerate(["s1", "s2", "s3"]):
+        moment = 60 * (number + 1)
+        assert await receiver.entries(sender) == [[n, moment] for n in range(20)]
+    assert await receiver.rows() == [0, 7, 14]
     left = "SELECT 1 FROM durable.kv WHERE space = 'work-outbox'"
     assert await fetch(database_url, left) == []

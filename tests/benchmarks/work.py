@@ -26,6 +26,7 @@ from durable.worker.alarm_loop import AHEAD_SECONDS, MAX_WINDOW
 from server.embed import DurableRuntime
 from server.embedded_postgres import embedded_postgres
 from server.migrate import migrate
+from server.node import calm_collector
 from server.settings import Settings
 from tests.benchmarks.targets import Verdict, render
 
@@ -100,7 +101,7 @@ async def run(dsn: str, agents: int) -> list[Verdict]:
             tell(f"{agents * PENDING_EACH:,} schedules planned in {took:.0f} s")
             await connection.execute("ANALYZE durable.alarm")
             full = await poll_ms(connection)
-            first = int(time.time()) + took + LEAD_SECONDS
+            first = int(time.time() + took + LEAD_SECONDS)
             moments = [first + n // A_SECOND for n in range(agents)]
             took = await each(stubs, lambda n, stub: stub.plan_at(moments[n]))
             left = first - time.time()
@@ -152,6 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.benchmarks.work", description=__doc__)
     parser.add_argument("--agents", type=int, default=AGENTS)
     chosen = parser.parse_args()
+    calm_collector()  # as a node does
     with tempfile.TemporaryDirectory(prefix="durable-bench-") as work:
         Path(work).chmod(0o755)
         verdicts = uvloop.run(_main(chosen.agents, Path(work)))  # as a node runs

@@ -1,19 +1,21 @@
-"""The page *Schedule tasks*: flight_watch, reminders, mail_queue, research, transfer.
+"""The page *Schedule tasks*, and what *Agents API* tells of schedules.
 
-On the kit's clock: hours pass in no time, and nothing sleeps.
+They are flight_watch, reminders, daily_report, mail_queue, research, transfer; on the
+kit's clock: hours pass in no time, and nothing sleeps.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from agents.client import AgentCallError
 from durable import now
-from durable.testing import Fleet
+from durable.testing import Fleet, VirtualClock
 
 
 @pytest.fixture
@@ -64,6 +66,46 @@ async def test_reminders__are_planned_listed_cancelled_and_sent(fleet: Fleet) ->
     assert await client.stub.cancel(again) is False
     await fleet.clock.advance(hours=1)
     assert said.empty()
+
+
+async def test_daily_report__plans_looks_and_clears_up(fleet: Fleet) -> None:
+    client = await fleet.client("daily-report")
+    daily = await client.stub.report_daily()
+    reminder = await client.stub.remind("ann", "stand up")
+    assert await client.stub.overview() == {
+        "total": 2,
+        "tomorrow": ["send_reminder", "make_report"],
+        "types": ["cron", "scheduled"],
+    }
+    await fleet.clock.advance(days=2)
+    assert client.state["log"] == [
+        "ann: stand up",
+        "report of 01 January, 08:00",
+        "report of 02 January, 08:00",
+    ]
+    assert await client.stub.cancel_if_planned(reminder) is False
+    assert await client.stub.cancel_if_planned(daily) is True
+    await client.stub.remind("bob", "never")
+    assert await client.stub.cancel_all("scheduled") == 1
+    with pytest.raises(AgentCallError, match="make_repotr"):
+        await client.stub.misspell()
+    await fleet.clock.advance(days=2)
+    assert len(client.state["log"]) == 3
+
+
+async def test_daily_report__ends_with_the_year(
+    make_fleet: Callable[..., Awaitable[Fleet]],
+) -> None:
+    clock = VirtualClock(datetime(2026, 12, 29, 12, tzinfo=UTC))
+    fleet = await make_fleet(clock=clock)
+    client = await fleet.client("daily-report")
+    await client.stub.report_daily()
+    await clock.advance(days=30)
+    assert client.state["log"] == [
+        "report of 30 December, 08:00",
+        "report of 31 December, 08:00",
+    ]
+    assert (await client.stub.overview())["total"] == 0
 
 
 async def test_mail_queue__keeps_what_fails_until_it_is_replayed(fleet: Fleet) -> None:

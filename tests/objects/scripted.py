@@ -371,9 +371,9 @@ class Place:
         kept = self.rows.kv.setdefault(found.value, {})
         kept.update({("user", key): str(value) for key, value in values.items()})
 
-    def evict(self) -> int:
+    async def evict(self) -> int:
         """Evict what is idle."""
-        return self.dispatcher.evict_idle(0)
+        return await self.dispatcher.evict_idle(0)
 
     async def connect(self, name: str = "a") -> Port:
         """Open a socket to an object whose ``fetch`` accepts it."""

@@ -226,7 +226,7 @@ async def test_an_idle_object_is_evicted_and_wakes_with_what_it_wrote(
     place: Place,
 ) -> None:
     await place.stub().increment()
-    assert place.evict() == 1
+    assert await place.evict() == 1
     assert len(place.dispatcher) == 0
     assert await place.stub().increment() == 2
     assert Thing.starts == 2
@@ -240,24 +240,24 @@ async def test_what_is_pending_holds_off_eviction(place: Place) -> None:
         thing.ctx.wait_until(done.wait())
 
     await place.stub().do("later")
-    assert place.evict() == 0
+    assert await place.evict() == 0
     done.set()
     await turns()
-    assert place.evict() == 1
+    assert await place.evict() == 1
     await place.stub().increment()
     place.lane.hold()
     writing = asyncio.create_task(place.stub().increment())
     await turns()
-    assert place.evict() == 0
+    assert await place.evict() == 0
     place.lane.release()
     await writing
     place.lane.fresh = False
     reading = asyncio.create_task(place.stub().read())
     await turns()
-    assert place.evict() == 0
+    assert await place.evict() == 0
     place.lane.heard()
     assert await reading == 2
-    assert place.evict() == 1
+    assert await place.evict() == 1
 
 
 async def test_a_failing_wait_until_is_logged_and_harms_nobody(

@@ -63,13 +63,13 @@ async def test_each_piece_of_a_stream_waits_for_its_commit(streams: Place) -> No
     reading = asyncio.ensure_future(anext(pieces))
     await turns()
     assert not reading.done()
-    assert streams.evict() == 0
+    assert await streams.evict() == 0
     streams.lane.release()
     assert await reading == b"1"
     assert [piece async for piece in pieces] == [b"2"]
     assert Streamer.log[-1] == "closed"
     await turns()
-    assert streams.evict() == 1
+    assert await streams.evict() == 1
 
 
 async def test_a_stream_that_nobody_reads_on_is_closed_at_once(streams: Place) -> None:
@@ -78,7 +78,7 @@ async def test_a_stream_that_nobody_reads_on_is_closed_at_once(streams: Place) -
     await anext(pieces)
     await pieces.aclose()
     assert Streamer.log == [0, "closed"]
-    assert streams.evict() == 1
+    assert await streams.evict() == 1
 
 
 async def test_a_stream_ends_with_its_activation(streams: Place) -> None:

@@ -89,7 +89,7 @@ async def test_a_message_wakes_an_object_whose_sockets_slept_with_it(
 ) -> None:
     ports = [await place.connect() for _ in range(2)]
     ports[0].record.attachment = '{"kept":1}'
-    assert place.evict() == 1
+    assert await place.evict() == 1
     assert [port.closed for port in ports] == [None, None]
     place.message(ports[0], "hello")
     await turns()
@@ -151,7 +151,7 @@ async def test_a_close_is_told_behind_the_messages_also_when_asleep(
     place.dispatcher.socket_closed(port.object_id, port.record, 1006, "", False)
     await turns()
     assert Room.log == ["hello", ("closed", 1006, "", False)]
-    assert place.evict() == 1
+    assert await place.evict() == 1
     assert stays.object_id is not None
     place.dispatcher.socket_closed(stays.object_id, stays.record, 1000, "bye", True)
     await turns()
@@ -187,7 +187,7 @@ async def test_messages_to_a_shard_that_moved_are_refused(place: Place) -> None:
 async def test_an_old_activations_handle_says_nothing_any_more(place: Place) -> None:
     port = await place.connect()
     handle = port.record.handle
-    place.evict()
+    await place.evict()
     handle.send("from the past")
     assert port.said == []
 

@@ -162,7 +162,7 @@ async def test_an_object_reached_by_its_ids_text_knows_its_name(place: Place) ->
         return thing.ctx.id.name
 
     await place.stub("Ada").increment()
-    assert place.evict() == 1
+    assert await place.evict() == 1
     text = str(place.things.id_from_name("Ada"))
     stub = place.things.get(place.things.id_from_string(text))
     assert await stub.do("name") == "Ada"

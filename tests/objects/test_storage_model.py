@@ -141,7 +141,7 @@ async def check(events: list[Any], first: int) -> None:
             await event
             if end == "evict":
                 await turns()
-                assert place.evict() == 1
+                assert await place.evict() == 1
             continue
         await turns(200)
         failed = bool(place.lane.in_flight)
@@ -215,7 +215,7 @@ async def count_together(
         if end == "hold":
             place.lane.hold()
         elif end == "evict":
-            place.evict()
+            await place.evict()
         elif place.lane.in_flight:
             place.lane.lose(landed=end == "landed")
     place.lane.release()

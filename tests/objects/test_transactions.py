@@ -149,7 +149,7 @@ async def test_who_ran_before_writes_beside_the_transaction(
     if not fails:
         expected |= {"its": "1", "last": '"inside"'}
     assert place.stored() == dict(sorted(expected.items()))
-    place.evict()
+    await place.evict()
     again = {key: value.strip('"') for key, value in expected.items()}
     assert str(await place.stub().read("last")) == again["last"]
 

@@ -126,6 +126,18 @@ async def test_the_clock_is_compared_with_the_databases(
     assert worst(judged(facts)) == {"clock": "error"}
 
 
+async def test_a_clock_that_a_test_kit_left_stopped_is_an_error(
+    database_url: str,
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE durable.cluster SET test_time = now()")
+        found = await diagnose(settings(database_url))
+        assert worst(found) == {"clock": "error"}
+        [finding] = [f for f in found if f.check == "clock"]
+        connection.execute(finding.do.partition(": ")[2].encode())
+    assert worst(await diagnose(settings(database_url))) == {}
+
+
 BAD: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"version": 14}, {"version": "error"}),
     ({"version": 19}, {"version": "warning"}),

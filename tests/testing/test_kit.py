@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+import asyncpg
 import pytest
 
 from agents import Agent, Schedule, callable
@@ -174,13 +175,18 @@ async def test_over_http_and_over_a_socket(fleet: Fleet) -> None:
 
 
 async def test_a_crash_loses_what_was_not_durable_and_another_node_goes_on(
-    make_fleet: MakeFleet,
+    make_fleet: MakeFleet, durable_database_url: str
 ) -> None:
     fleet = await make_fleet(nodes=2)
     bells = [fleet.env.Bell.get_by_name(f"b{n}") for n in range(20)]
     await asyncio.gather(*(bell.write(n) for n, bell in enumerate(bells)))
     await asyncio.gather(*(bell.ring_in(60) for bell in bells))
     await fleet.nodes[1].crash()
+    # Nobody was told, and nothing tidied up: its row is as it was.
+    connection = await asyncpg.connect(durable_database_url)
+    rows = await connection.fetch("SELECT draining FROM durable.worker")
+    await connection.close()
+    assert [row["draining"] for row in rows] == [False, False]
     assert await asyncio.gather(*(bell.read() for bell in bells)) == list(range(20))
     await fleet.clock.advance(minutes=2)
     rung = await asyncio.gather(*(bell.rung() for bell in bells))
@@ -191,7 +197,7 @@ async def test_a_scripted_failure_is_the_nth_commits_and_no_neighbours(
     fleet: Fleet,
 ) -> None:
     doomed, neighbour = (fleet.env.Bell.get_by_name(name) for name in "dn")
-    await fleet.fail_commit(doomed, nth=2)
+    fleet.fail_commit(doomed, nth=2)
     await doomed.write("first")
     results = await asyncio.gather(
         doomed.write("second"), neighbour.write("fine"), return_exceptions=True
@@ -226,6 +232,14 @@ async def test_what_does_not_end_is_named(fleet: Fleet) -> None:
         await fleet.settle(0.01)
     await fleet.settle()
     assert await calling == "done"
+
+
+async def test_the_clock_refuses_what_would_make_no_sense(fleet: Fleet) -> None:
+    with pytest.raises(ValueError, match="go back"):
+        await fleet.clock.advance(hours=-1)
+    with pytest.raises(ValueError, match="time zone"):
+        VirtualClock(datetime(2026, 1, 1))  # noqa: DTZ001
+    assert now() == START
 
 
 async def test_the_clock_starts_where_the_test_says(make_fleet: MakeFleet) -> None:

@@ -19,7 +19,7 @@ async def test_a_hundred_increments_of_one_object_at_once_are_a_hundred(
 ) -> None:
     async with worker(database_url) as place:
         await place.stub("a").increment()
-        place.worker.dispatcher.evict_idle(0)
+        await place.worker.dispatcher.evict_idle(0)
         results = await asyncio.gather(
             *(place.stub("a").increment() for _ in range(100))
         )
@@ -59,7 +59,7 @@ async def test_a_large_value_is_stored_and_read_back(database_url: str) -> None:
     async with worker(database_url) as place:
         large = "é" * 2_000_000
         await place.stub("a").keep("count", large)
-        place.worker.dispatcher.evict_idle(0)
+        await place.worker.dispatcher.evict_idle(0)
         assert await place.stub("a").read() == large
 
 

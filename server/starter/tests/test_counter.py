@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from durable.testing import Fleet
-
-pytestmark = pytest.mark.asyncio
 
 
 async def test_its_methods_count(fleet: Fleet) -> None:
