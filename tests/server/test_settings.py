@@ -80,7 +80,8 @@ def test_a_link_beyond_loopback_needs_a_secret_of_32_characters() -> None:
 
 def test_an_admin_port_beyond_loopback_needs_a_token() -> None:
     def beyond(**more: str) -> Settings:
-        return read(DURABLE_ADMIN_HOST="0.0.0.0", DURABLE_ADMIN_PORT="9090", **more)
+        environ = {"DURABLE_ADMIN_HOST": "0.0.0.0", "DURABLE_ADMIN_PORT": "9090"}
+        return Settings.from_environment({**environ, **more})
 
     with pytest.raises(SettingsError, match="set DURABLE_ADMIN_TOKEN"):
         beyond()
