@@ -1,7 +1,7 @@
 """The command line: ``durable dev``, ``serve``, ``migrate``, ``new``, ``settings``.
 
 Commands on what a database holds are in ``cli_classes``, ``cli_doctor``,
-``cli_inspect``, ``cli_sql`` and ``cli_work``.
+``cli_fleet``, ``cli_inspect``, ``cli_sql`` and ``cli_work``.
 
 Exit codes: 0 done, 1 it can't be done (one message on standard error says why),
 2 wrong usage, 130 interrupted before it served.
@@ -21,7 +21,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from server import cli_classes, cli_doctor, cli_inspect, cli_sql, cli_work, logs
+from server import (
+    cli_classes,
+    cli_doctor,
+    cli_fleet,
+    cli_inspect,
+    cli_sql,
+    cli_work,
+    logs,
+)
 from server.cli_database import CommandError
 from server.cli_new import NewProjectError, new_project
 from server.config import load_project
@@ -111,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(command=_settings)
     cli_classes.add_commands(commands)
     cli_doctor.add_commands(commands)
+    cli_fleet.add_commands(commands)
     cli_sql.add_commands(commands, cli_inspect.add_commands(commands))
     cli_work.add_commands(commands)
     return parser
