@@ -11,13 +11,14 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from durable import DurableObjectId, Frame, Request, Response
 from server.backlog import NO_STATUS, Backlog
-from server.held_sockets import ABNORMAL, TRY_LATER
+from server.held_socket import ABNORMAL, TRY_LATER
 from server.http import host_of, limited
 from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord
-    from server.held_sockets import HeldSocket, HeldSockets, LocalOwner
+    from server.held_socket import HeldSocket
+    from server.held_sockets import HeldSockets, LocalOwner
 
 log = logging.getLogger(__name__)
 

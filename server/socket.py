@@ -16,11 +16,12 @@ from aiohttp.abc import AbstractStreamWriter
 
 from durable import DurableObjectId, Frame
 from server.backlog import NO_STATUS, Backlog, closing, encode
-from server.held_sockets import ABNORMAL, TRY_LATER
+from server.held_socket import ABNORMAL, TRY_LATER
 
 if TYPE_CHECKING:
     from durable.objects.websocket import SocketRecord
-    from server.held_sockets import HeldSocket, HeldSockets, LocalOwner
+    from server.held_socket import HeldSocket
+    from server.held_sockets import HeldSockets, LocalOwner
 
 log = logging.getLogger(__name__)
 

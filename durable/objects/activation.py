@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -37,7 +36,7 @@ from durable.objects.state import DurableObjectState
 from durable.objects.storage import Done
 from durable.objects.streams import Streams
 from durable.objects.transaction import Transaction
-from durable.objects.websocket import SocketRecord, WebSocket, check_tags
+from durable.objects.websocket import SocketRecord, WebSocket, record_of
 from durable.objects.write_back import WriteBack
 from durable.tasks import TaskScope
 
@@ -380,24 +379,11 @@ class Activation:
         self, request: Request, tags: Iterable[str], socket_id: str | None
     ) -> WebSocket:
         """See ``ctx.accept_websocket``."""
-        port = request.socket_port
-        if port is None:
-            raise ValueError(
-                "this request is no upgrade that can be accepted "
-                "(or it was accepted already)"
-            )
-        request.socket_port = None
-        record = SocketRecord(
-            socket_id or secrets.token_hex(16),
-            port=port,
-            url=request.url,
-            headers=request.headers,
-            tags=check_tags(tags),
-        )
+        record = record_of(request, tags, socket_id)
         self._context.sockets.add(self.id.value, record)
-        port.accepted(self.id, record)
+        record.port.accepted(self.id, record)
         if record.tags:
-            self.emit(lambda: port.keep(record.tags, record.attachment))
+            self.emit(lambda: record.port.keep(record.tags, record.attachment))
         return self.websocket(record)
 
     def websocket(self, record: SocketRecord) -> WebSocket:

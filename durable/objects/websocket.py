@@ -6,6 +6,7 @@ sleeping object's sockets stay open. What an object sends waits at its output ga
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from durable.domain.ports import SocketPort
+    from durable.objects.http import Request
 
 MAX_TAGS = 10
 MAX_TAG_CHARS = 256
@@ -61,6 +63,31 @@ class SocketRecord:
         self.handle: WebSocket | None = None
         # Messages whose handler, or whose effects, haven't finished.
         self.unacknowledged = 0
+
+
+def record_of(
+    request: Request, tags: Iterable[str], socket_id: str | None
+) -> SocketRecord:
+    """The record of a socket that is accepted with its upgrade request.
+
+    Raises:
+        ValueError: the request isn't an upgrade, or was accepted already.
+        ValueRefused: over 10 tags, or one over 256 characters.
+    """
+    port = request.socket_port
+    if port is None:
+        raise ValueError(
+            "this request is no upgrade that can be accepted (or it was accepted already)"
+        )
+    record = SocketRecord(
+        socket_id or secrets.token_hex(16),
+        port=port,
+        url=request.url,
+        headers=request.headers,
+        tags=check_tags(tags),
+    )
+    request.socket_port = None
+    return record
 
 
 class SocketTable:

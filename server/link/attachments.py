@@ -11,7 +11,7 @@ from durable import DurableError, DurableObjectId, Unavailable
 from durable.domain.errors import LinkLost
 from durable.domain.ids import shard_of
 from durable.tasks import TaskScope
-from server.held_sockets import RESTARTED
+from server.held_socket import RESTARTED
 from server.link.frames import Serves
 
 if TYPE_CHECKING:

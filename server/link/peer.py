@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from durable.objects.websocket import SocketTable
     from durable.routing.objects import Objects
     from durable.routing.shard_map import ShardMap
-    from server.held_sockets import HeldSocket, HeldSockets, Message, SocketEvents
+    from server.held_socket import HeldSocket, Message
+    from server.held_sockets import HeldSockets, SocketEvents
     from server.link.connection import LinkConnection
 
 

@@ -13,7 +13,7 @@ from durable import DurableError, DurableObjectId, Frame, Overloaded
 from durable.domain.errors import Moved
 from durable.domain.ids import shard_of
 from durable.objects.websocket import SocketRecord
-from server.held_sockets import ABNORMAL, RESTARTED, TRY_LATER
+from server.held_socket import ABNORMAL, RESTARTED, TRY_LATER
 from server.link import frames
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import DurableObjectId, Overloaded
 from durable.domain.errors import Moved
 from durable.domain.ids import shard_of
-from server.held_sockets import HeldSocket, HeldSockets, Message
+from server.held_socket import HeldSocket, Message
+from server.held_sockets import HeldSockets
 from tests.objects.scripted import Port, turns
 
 SHARDS = 16
