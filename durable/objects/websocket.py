@@ -77,7 +77,8 @@ def record_of(
     port = request.socket_port
     if port is None:
         raise ValueError(
-            "this request is no upgrade that can be accepted (or it was accepted already)"
+            "this request is no upgrade that can be accepted "
+            "(or it was accepted already)"
         )
     record = SocketRecord(
         socket_id or secrets.token_hex(16),
