@@ -8,7 +8,7 @@ APP ?= server/demo/app.py
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test check format bench simulate soak lock clean
+.PHONY: run test test-docker check format bench simulate soak lock clean
 
 run: .venv/.run-installed  ## serve the demo: http://127.0.0.1:8787
 	@exec $(BIN)/python -m server dev $(APP) --host $(HOST) --port $(PORT)
@@ -18,6 +18,10 @@ NPM_PROJECTS := $(if $(shell command -v npm),tests/npm examples/frontend)
 
 test: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)  ## all but the soak tests
 	$(BIN)/python -m pytest $(ARGS)
+
+# On Docker: the same tests on the Postgres of testcontainers, and the Compose stack.
+test-docker: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)
+	TEST_POSTGRES=docker $(BIN)/python -m pytest -m "not soak" $(ARGS)
 
 %/node_modules: %/package-lock.json
 	cd $* && npm ci --no-audit --no-fund --loglevel=error

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agents.context import CurrentAgent
+from durable import identity_of
 
 if TYPE_CHECKING:
     from agents.agent import Agent
@@ -52,6 +53,11 @@ class Connection:
     def uri(self) -> str:
         """The URL: Cloudflare's name for it."""
         return self.websocket.url
+
+    @property
+    def identity(self) -> Any:
+        """What ``authorize`` returned when it connected: JSON, or None."""
+        return identity_of(self.websocket.headers)
 
     @property
     def tags(self) -> list[str]:

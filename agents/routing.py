@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -39,6 +39,9 @@ class RouteInfo:
 
 Hook = Callable[[Request, RouteInfo], Any]
 
+# Under this name `env.cache` has the module's `authorize`.
+AUTHORIZE = "authorize"
+
 
 async def route_agent_request(
     request: Request,
@@ -48,6 +51,7 @@ async def route_agent_request(
     cors: bool | Mapping[str, str] = False,
     on_before_connect: Hook | None = None,
     on_before_request: Hook | None = None,
+    authorize: Hook | None = None,
     props: Any = None,
 ) -> Response | None:
     """Send ``/{prefix}/{agent}/{name}[/…]`` to its agent; None for any other URL.
@@ -55,7 +59,10 @@ async def route_agent_request(
     The agent segment is the kebab-case of the binding's name (the class name, unless
     durable.toml says otherwise); the name is the raw segment, not percent-decoded.
     Hooks (plain or async) may return a Response, which is the answer, or a Request,
-    which is sent instead. ``cors=True`` lets every origin in; a mapping gives the
+    which is sent instead. ``authorize``, by default that of the module which is served,
+    is asked before them: False or None is answered with 403, a Response is the answer,
+    True lets in, and so does any other JSON, which is then ``request.identity`` and
+    ``connection.identity``. ``cors=True`` lets every origin in; a mapping gives the
     headers. ``props`` reach ``on_start``.
     """
     route = _match(request.path, prefix)
@@ -64,9 +71,9 @@ async def route_agent_request(
     headers = CORS_HEADERS if cors is True else dict(cors or {})
     if headers and request.method == "OPTIONS" and not request.is_upgrade:
         return Response(None, headers=headers)
-    response = await _routed(
-        request, env, route, on_before_connect, on_before_request, props
-    )
+    hook = on_before_connect if request.is_upgrade else on_before_request
+    hooks = [_asking(authorize or env.cache.get(AUTHORIZE)), hook]
+    response = await _routed(request, env, route, hooks, props)
     if response.status != 101:
         for name, value in headers.items():
             response.headers[name] = value
@@ -77,8 +84,7 @@ async def _routed(
     request: Request,
     env: Any,
     route: tuple[str, str],
-    on_before_connect: Hook | None,
-    on_before_request: Hook | None,
+    hooks: Iterable[Hook | None],
     props: Any,
 ) -> Response:
     namespace = agent_namespaces(env).get(route[0])
@@ -88,8 +94,9 @@ async def _routed(
         stub = namespace.get_by_name(route[1], props=props)
     except NameRefused as error:
         return Response(f"Invalid name: {error}", status=400)
-    hook = on_before_connect if request.is_upgrade else on_before_request
-    if hook is not None:
+    for hook in hooks:
+        if hook is None:
+            continue
         answer = hook(request, RouteInfo(namespace.name, route[1]))
         if must_await(answer):
             answer = await answer
@@ -99,6 +106,26 @@ async def _routed(
             answer.socket_port = request.socket_port
             request = answer
     return cast("Response", await stub.fetch(request))
+
+
+def _asking(authorize: Hook | None) -> Hook | None:
+    """``authorize`` as a before-hook: its verdict becomes an answer, or an identity."""
+    if authorize is None:
+        return None
+
+    async def ask(request: Request, info: RouteInfo) -> Response | None:
+        verdict = authorize(request, info)
+        if must_await(verdict):
+            verdict = await verdict
+        if isinstance(verdict, Response):
+            return verdict
+        if verdict is None or verdict is False:
+            return Response("Forbidden", status=403)
+        if verdict is not True:
+            request.identify(verdict)
+        return None
+
+    return ask
 
 
 def _match(path: str, prefix: str) -> tuple[str, str] | None:

@@ -21,16 +21,25 @@ from durable.objects import json_text
 from durable.objects.awaiting import must_await
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env, current_env
-from durable.objects.http import BodyTooLarge, Request, Response
+from durable.objects.http import (
+    IDENTITY_HEADER,
+    BodyTooLarge,
+    BodyTooSlow,
+    Request,
+    Response,
+    identity_of,
+)
 from durable.objects.namespace import DurableObjectNamespace, DurableObjectStub, wake
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import DurableObjectStorage, Space
 from durable.objects.websocket import WebSocket
 
 __all__ = [
+    "IDENTITY_HEADER",
     "Aborted",
     "AlarmInfo",
     "BodyTooLarge",
+    "BodyTooSlow",
     "DurableError",
     "DurableObject",
     "DurableObjectId",
@@ -56,6 +65,7 @@ __all__ = [
     "ValueRefused",
     "WebSocket",
     "current_env",
+    "identity_of",
     "json_text",
     "must_await",
     "now",

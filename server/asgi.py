@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from durable import BodyTooLarge, DurableObjectId, Frame, Request, Response
+from durable import DurableObjectId, Frame, Request, Response
 from server.backlog import NO_STATUS, Backlog
 from server.held_sockets import ABNORMAL, TRY_LATER
-from server.http import host_of
+from server.http import host_of, limited
 from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-def request_of(scope: Scope, receive: Receive, max_body: int) -> Request:
+def request_of(
+    scope: Scope, receive: Receive, max_body: int, body_seconds: float
+) -> Request:
     """Our view of a request; its body is read when somebody asks for it."""
     headers = CIMultiDictProxy(
         CIMultiDict(
@@ -45,7 +47,7 @@ def request_of(scope: Scope, receive: Receive, max_body: int) -> Request:
     if scope["type"] == "websocket":
         return Request("GET", url, headers=headers)
     has_body = "Content-Length" in headers or "Transfer-Encoding" in headers
-    body = _body(receive, max_body) if has_body else None
+    body = limited(_body(receive), max_body, body_seconds) if has_body else None
     return Request(scope["method"], url, headers=headers, body=body)
 
 
@@ -73,16 +75,13 @@ class Incoming:
             pass
 
 
-async def _body(receive: Receive, limit: int) -> AsyncIterator[bytes]:
-    received, more = 0, True
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionResetError("the client left while sending its body")
         piece, more = message.get("body", b""), message.get("more_body", False)
-        received += len(piece)
-        if received > limit:
-            raise BodyTooLarge(f"the body is over {limit} bytes (max_body_bytes)")
         if piece:
             yield piece
 

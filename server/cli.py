@@ -1,7 +1,7 @@
 """The command line: ``durable dev``, ``serve``, ``migrate``, ``new``, ``settings``.
 
 Commands on what a database holds are in ``cli_classes``, ``cli_doctor``,
-``cli_inspect``, ``cli_quarantine``, ``cli_sql`` and ``cli_work``.
+``cli_fleet``, ``cli_inspect``, ``cli_quarantine``, ``cli_sql`` and ``cli_work``.
 
 Exit codes: 0 done, 1 it can't be done (one message on standard error says why),
 2 wrong usage, 130 interrupted before it served.
@@ -24,6 +24,7 @@ from typing import Any, Final
 from server import (
     cli_classes,
     cli_doctor,
+    cli_fleet,
     cli_inspect,
     cli_quarantine,
     cli_sql,
@@ -119,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.set_defaults(command=_settings)
     cli_classes.add_commands(commands)
     cli_doctor.add_commands(commands)
+    cli_fleet.add_commands(commands)
     agents = cli_inspect.add_commands(commands)
     cli_sql.add_commands(commands, agents)
     cli_quarantine.add_commands(agents)
@@ -308,8 +310,16 @@ async def _run_serve(settings: Settings, dsn: str, module: UserModule) -> None:
 
 
 async def _run_node(settings: Settings, dsn: str, module: UserModule) -> None:
+    from server.doors import open_door
     from server.node import run_node
 
+    closed = settings.role != "worker" and open_door(
+        settings.host,
+        guarded=module.authorize is not None,
+        open_to_all=settings.open_to_all,
+    )
+    if closed:
+        raise CliError(closed)
     try:
         await run_node(dataclasses.replace(settings, database_url=dsn), module)
     except OSError as error:

@@ -7,6 +7,7 @@ import secrets
 
 from durable import (
     BodyTooLarge,
+    BodyTooSlow,
     DurableError,
     NameRefused,
     Overloaded,
@@ -25,6 +26,8 @@ def response_to(error: Exception, path: str, *, show: bool) -> Response:
     """
     if isinstance(error, BodyTooLarge):
         return Response(f"Payload too large: {error}", status=413)
+    if isinstance(error, BodyTooSlow):
+        return Response(f"Request timeout: {error}", status=408)
     if isinstance(error, NameRefused):
         return Response(f"Invalid name: {error}", status=400)
     if isinstance(error, (Unavailable, Overloaded)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -27,6 +28,13 @@ PATIENCE_OF_LEASE = 0.75
 GIVE_UP_LEASES = 2.0
 
 
+def _own_name(settings: Settings) -> str | None:
+    """What others may dial where we listen on every interface: this host's name."""
+    if settings.link_host not in ("0.0.0.0", "::") or not settings.link_port:
+        return None
+    return f"{socket.gethostname()}:{settings.link_port}"
+
+
 class Fleet:
     """What of this node other nodes know, and of them this one; open it first."""
 
@@ -48,7 +56,7 @@ class Fleet:
                 role=cast("Role", settings.role),
                 host=settings.link_host,
                 port=settings.link_port,
-                advertise=settings.link_advertise,
+                advertise=settings.link_advertise or _own_name(settings),
                 secret=settings.link_secret or await registry.link_secret(database),
                 silent_seconds=settings.lease_seconds,
             ),

@@ -13,6 +13,7 @@ from agents import route_agent_request
 from durable import Request, Response, current_env, must_await
 from server import asgi
 from server.asgi import AsgiSocket, Receive, Scope, Send
+from server.doors import kept_headers, origin_may_connect
 from server.errors import response_to
 from server.http import request_of, respond
 from server.settings import Settings
@@ -27,7 +28,17 @@ log = logging.getLogger(__name__)
 Fetch = Callable[[Request, Any], Response | Awaitable[Response | None] | None]
 
 
+# For the developer whose page it is.
+ORIGIN_REFUSED = "This page's origin may not connect (allowed_origins)"
+
 Socket = ClientSocket | AsgiSocket
+
+
+def refused(text: str, status: int) -> web.Response:
+    """The answer to a bad upgrade; the connection ends, whatever else is in it."""
+    answer = web.Response(text=text, status=status)
+    answer.force_close()
+    return answer
 
 
 class FrontEnd:
@@ -55,6 +66,11 @@ class FrontEnd:
         """How many client sockets are open."""
         return len(self._sockets)
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it takes no more sockets."""
+        return self._draining
+
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """Answer one request with the application's fetch function."""
         answer = await self.answer(incoming, self._fetch)
@@ -68,23 +84,28 @@ class FrontEnd:
         """Answer one request with a fetch function; None if that returned None."""
         if incoming.headers.get("Upgrade", "").lower() == "websocket":
             return await self._upgrade(incoming, fetch)
-        make = partial(request_of, incoming, self._settings.max_body_bytes)
-        response = await self._ask(make, fetch, None)
+        response = await self._ask(self._maker(incoming), fetch, None)
         return None if response is None else await respond(incoming, response)
 
     async def answer_asgi(
         self, scope: Scope, receive: Receive, send: Send, fetch: Fetch
     ) -> bool:
         """Answer an ASGI request; False, untouched, if the function returned None."""
-        limit = self._settings.max_body_bytes
+        limit, seconds = self._settings.max_body_bytes, self._settings.body_seconds
         if scope["type"] == "http":
             incoming = asgi.Incoming(scope, receive)
-            make = partial(asgi.request_of, scope, incoming, limit)
+            make = partial(asgi.request_of, scope, incoming, limit, seconds)
             response = await self._ask(make, fetch, None)
             if response is not None:
                 await asgi.respond(response, incoming, send)
             return response is not None
-        make = partial(asgi.request_of, scope, receive, limit)
+        make = partial(asgi.request_of, scope, receive, limit, seconds)
+        asked = make().headers
+        allowed = self._settings.allowed_origins
+        if not origin_may_connect(asked.get("Origin"), asked.get("Host", ""), allowed):
+            await receive()
+            await asgi.refuse(Response(ORIGIN_REFUSED, status=403), scope, send)
+            return True
         socket = AsgiSocket(self._settings.socket_buffer_bytes, self._held, self._local)
         response = await self._ask(make, fetch, socket)
         if response is None or response.status != 101:
@@ -112,6 +133,12 @@ class FrontEnd:
         self._draining = True
         close_all(self._sockets, 1001, "The server is shutting down")
 
+    def _maker(self, incoming: web.BaseRequest) -> Callable[[], Request]:
+        settings = self._settings
+        return partial(
+            request_of, incoming, settings.max_body_bytes, settings.body_seconds
+        )
+
     async def _ask(
         self, make: Callable[[], Request], fetch: Fetch, socket: Socket | None
     ) -> Response | None:
@@ -119,6 +146,7 @@ class FrontEnd:
         path = "?"
         try:
             request = make()
+            request.headers = kept_headers(request.headers)
             path = request.path
             request.socket_port = socket
             response = fetch(request, self._env)
@@ -133,9 +161,21 @@ class FrontEnd:
     async def _upgrade(
         self, incoming: web.BaseRequest, fetch: Fetch
     ) -> web.StreamResponse | None:
-        can = incoming.method == "GET" and web.WebSocketResponse().can_prepare(incoming)
+        # A body would be taken for frames, or for the next request, by who thinks so.
+        has_body = incoming.content_length or "Transfer-Encoding" in incoming.headers
+        can = (
+            incoming.method == "GET"
+            and not has_body
+            and web.WebSocketResponse().can_prepare(incoming)
+        )
         if not can:
-            return web.Response(text="Malformed WebSocket handshake", status=400)
+            return refused("Malformed WebSocket handshake", 400)
+        if not origin_may_connect(
+            incoming.headers.get("Origin"),
+            incoming.headers.get("Host", ""),
+            self._settings.allowed_origins,
+        ):
+            return refused(ORIGIN_REFUSED, 403)
         if self._draining or len(self._sockets) >= self._settings.max_sockets:
             return web.Response(
                 text="Too many sockets", status=503, headers={"Retry-After": "1"}
@@ -146,8 +186,7 @@ class FrontEnd:
             self._held,
             self._local,
         )
-        make = partial(request_of, incoming, self._settings.max_body_bytes)
-        response = await self._ask(make, fetch, socket)
+        response = await self._ask(self._maker(incoming), fetch, socket)
         if response is not None and response.status == 101 and socket.held is None:
             log.error("101 without an accepted socket", extra={"path": incoming.path})
             response = Response("Internal Server Error", status=500)

@@ -6,19 +6,17 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from durable import BodyTooLarge, Request, Response
+from durable import BodyTooLarge, BodyTooSlow, Request, Response
 from server.whole import HOP_BY_HOP, MAX_BYTES, WholeResponse
-
-if TYPE_CHECKING:
-    from aiohttp import StreamReader
 
 log = logging.getLogger(__name__)
 
+# A body that takes longer than it may must bring so many bytes a second.
+FLOOR_BYTES = 1024
 _BODILESS = (204, 304)
 _HOST = re.compile(r"[\w.:\[\]%~-]+")
 
@@ -27,7 +25,9 @@ class _StreamFailed(Exception):
     """A body raised after its head was sent: all that is left is to hang up."""
 
 
-def request_of(incoming: web.BaseRequest, max_body: int) -> Request:
+def request_of(
+    incoming: web.BaseRequest, max_body: int, body_seconds: float
+) -> Request:
     """Our view of a request; the body is read when somebody asks for it.
 
     Raises:
@@ -49,7 +49,7 @@ def request_of(incoming: web.BaseRequest, max_body: int) -> Request:
         incoming.method,
         url,
         headers=incoming.headers,
-        body=_limited(incoming.content, max_body),
+        body=limited(incoming.content.iter_any(), max_body, body_seconds),
     )
 
 
@@ -59,9 +59,27 @@ def host_of(headers: Mapping[str, str]) -> str:
     return host if _HOST.fullmatch(host) else "localhost"
 
 
-async def _limited(content: StreamReader, limit: int) -> AsyncIterator[bytes]:
-    received = 0
-    async for piece in content.iter_any():
+async def limited(
+    pieces: AsyncIterator[bytes], limit: int, seconds: float
+) -> AsyncIterator[bytes]:
+    """A body within its size, and no slower than a floor.
+
+    The time counts while the body is awaited; what its reader does meanwhile doesn't.
+    """
+    received, waited = 0, 0.0
+    clock = asyncio.get_running_loop().time
+    while True:
+        began = clock()
+        try:
+            async with asyncio.timeout(seconds + received / FLOOR_BYTES - waited):
+                piece = await anext(pieces, b"")
+        except TimeoutError:
+            raise BodyTooSlow(
+                f"the body took over {seconds:g} s (body_seconds)"
+            ) from None
+        if not piece:
+            return
+        waited += clock() - began
         received += len(piece)
         if received > limit:
             raise BodyTooLarge(f"the body is over {limit} bytes (max_body_bytes)")

@@ -64,11 +64,24 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(shown, default=lambda value: redact(str(value)))
 
 
+class _BadRequests(logging.Filter):
+    """What isn't HTTP is the client's fault: aiohttp's trace of it is left out."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let it through, without its trace if a client is to blame."""
+        error = record.exc_info[1] if record.exc_info else None
+        if type(error).__module__ == "aiohttp.http_exceptions":
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True
+
+
 def configure(level: str, *, structured: bool) -> None:
     """Sets up the root logger; what was set up before is replaced."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if structured else PlainFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    handler.addFilter(_BadRequests())
     # Chatty at "info" about what isn't ours to report.
     chatty = ("alembic", "apscheduler", "aiohttp.access", "asyncio", "psycopg")
     for name in chatty:

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from server.admin import Admin
 from server.runtime import Runtime
 from server.settings import Settings
 from server.user_module import UserModule, UserModuleError
@@ -36,13 +37,18 @@ async def run_node(settings: Settings, module: UserModule) -> None:
     listening = _listen(settings.host, settings.port) if public else None
     stop = _on_signals()
     fetch = module.app if module.kind == "fetch" else None
-    async with Runtime(settings, module.classes, fetch) as runtime:
+    async with (
+        Admin(settings) as admin,
+        Runtime(settings, module.classes, fetch, module.authorize) as runtime,
+    ):
+        admin.watch(runtime)
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, _print_counts, runtime
         )
         if listening is None:
             print(f"Ready as a worker, link on {runtime.link_address}", flush=True)  # noqa: T201
             await stop.wait()
+            runtime.front.drain()
         elif module.kind == "asgi":
             await _serve_asgi(runtime, module.app, listening, stop, settings)
         else:
@@ -63,10 +69,20 @@ async def _serve(
         from server.embed import mount_aiohttp
 
         mount_aiohttp(runtime, module.app)
-        runner = web.AppRunner(module.app, access_log=None, shutdown_timeout=limit)
+        runner = web.AppRunner(
+            module.app,
+            access_log=None,
+            shutdown_timeout=limit,
+            keepalive_timeout=settings.idle_connection_seconds,
+        )
     else:
         runner = web.ServerRunner(
-            web.Server(runtime.front.handle, access_log=None), shutdown_timeout=limit
+            web.Server(
+                runtime.front.handle,
+                access_log=None,
+                keepalive_timeout=settings.idle_connection_seconds,
+            ),
+            shutdown_timeout=limit,
         )
     await runner.setup()
     try:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any, cast
 
+from agents.routing import AUTHORIZE
 from durable import DurableObject, Env, Unavailable
 from durable.domain.placement import Role
 from durable.routing.router import Router
@@ -38,6 +39,7 @@ class Runtime:
         settings: Settings,
         classes: Iterable[type[DurableObject]],
         fetch: Fetch | None = None,
+        authorize: Any = None,
     ) -> None:
         self._settings = settings
         self._classes = {cls.__name__: cls for cls in classes}
@@ -45,6 +47,7 @@ class Runtime:
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
+        self.env.cache[AUTHORIZE] = authorize
         self.fleet: Fleet
         self.front: FrontEnd
         self.worker: Worker
@@ -158,6 +161,17 @@ class Runtime:
     def link_address(self) -> str | None:
         """Where other nodes reach this one."""
         return self.worker.settings.link_address
+
+    def unready(self) -> str | None:
+        """Why no request should be sent here now; None if one should."""
+        if self.front.is_draining:
+            return "draining"
+        role = self._settings.role
+        if role != "front" and not self.worker.shards.has_lane:
+            return "no lane"
+        if role == "worker" and not self.worker.shards.owned:
+            return "no shards"
+        return None
 
     def counts(self) -> dict[str, Any]:
         """What is live, for operators."""

@@ -50,6 +50,8 @@ class UserModule:
     app: Any = None
     """The fetch function, aiohttp application or ASGI application; None: routing."""
     kind: AppKind | None = None
+    authorize: Any = None
+    """The function that is asked who may come in, if the module has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ def load_user_module(target: str, base: type) -> UserModule:
             f"{named} has no subclass of Agent or DurableObject, and no `fetch`: there "
             f"is nothing to serve"
         )
-    return UserModule(name=named, classes=classes, app=app, kind=kind)
+    authorize = getattr(module, "authorize", None)
+    return UserModule(
+        name=named, classes=classes, app=app, kind=kind, authorize=authorize
+    )
 
 
 # --- finding ---------------------------------------------------------------------

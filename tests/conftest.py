@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,22 @@ pytest_plugins = ["durable.testing"]
 
 
 @pytest.fixture(scope="session")
+def durable_postgres() -> Iterator[str]:
+    """The session's Postgres: embedded, or a container (TEST_POSTGRES=docker)."""
+    from durable.testing import databases
+
+    with ExitStack() as stack:
+        if os.environ.get("TEST_POSTGRES") == "docker":
+            from tests.docker.postgres import container
+
+            os.environ["TEST_POSTGRES_URL"] = stack.enter_context(container())
+            stack.callback(os.environ.pop, "TEST_POSTGRES_URL")
+        yield stack.enter_context(databases.server())
+
+
+@pytest.fixture(scope="session")
 def postgres_server(durable_postgres: str) -> str:
-    """Administrator's URL of the session's embedded Postgres."""
+    """Administrator's URL of the session's Postgres."""
     return durable_postgres
 
 

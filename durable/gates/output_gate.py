@@ -14,7 +14,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from durable.domain.clock import boottime
+
 if TYPE_CHECKING:
+    from durable.domain.meter import Distribution
     from durable.domain.ports import Freshness
 
 log = logging.getLogger(__name__)
@@ -25,10 +28,22 @@ Effect = Callable[[], object]
 class OutputGate:
     """Holds back the effects of one activation until they may leave."""
 
-    __slots__ = ("_durable", "_effects", "_fresh", "_issued", "_waiters", "broken")
+    __slots__ = (
+        "_durable",
+        "_effects",
+        "_fresh",
+        "_issued",
+        "_since",
+        "_waiters",
+        "_waits",
+        "broken",
+    )
 
-    def __init__(self, freshness: Freshness) -> None:
+    def __init__(self, freshness: Freshness, waits: Distribution | None = None) -> None:
         self._fresh = freshness
+        self._waits = waits
+        # Since when something is held back, if anything is.
+        self._since = 0.0
         self._issued = 0
         self._durable = 0
         self._effects: deque[tuple[int, Effect]] = deque()
@@ -60,6 +75,8 @@ class OutputGate:
         ):
             _let_out(effect)
             return
+        if not self._effects and self._waits is not None:
+            self._since = boottime()
         self._effects.append((self._issued, effect))
         if self._durable >= self._effects[0][0]:
             self._fresh.when_fresh(self._release)
@@ -107,6 +124,8 @@ class OutputGate:
             return
         while effects and effects[0][0] <= self._durable:
             _let_out(effects.popleft()[1])
+        if not effects and self._waits is not None:
+            self._waits.add(boottime() - self._since)
 
 
 def _let_out(effect: Effect) -> None:

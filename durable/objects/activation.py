@@ -74,7 +74,7 @@ class Activation:
         self.claim = claim
         self.state = ActivationState.ACTIVATING
         self.input_gate = InputGate()
-        self.output_gate = OutputGate(lane)
+        self.output_gate = OutputGate(lane, context.meter.gate_waits)
         self.scope = TaskScope(str(object_id))
         self.rows = WriteBack(
             object_id=object_id.value,

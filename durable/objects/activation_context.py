@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from durable.domain.meter import Meter
 
 if TYPE_CHECKING:
     from durable.domain.ports import Reader, SqlRunner, Trials
@@ -23,3 +25,4 @@ class ActivationContext:
     trials: Trials
     start_timeout: float
     on_gone: Callable[[Activation], None]
+    meter: Meter = field(default_factory=Meter)

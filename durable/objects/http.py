@@ -11,7 +11,7 @@ from collections.abc import (
     Mapping,
 )
 from typing import TYPE_CHECKING, Any, Protocol, overload
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote, unquote
 
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiMapping
@@ -35,6 +35,10 @@ class BodyUsed(DurableError, TypeError):
 
 class BodyTooLarge(DurableError):
     """A request's body is larger than the setting ``max_body_bytes`` allows."""
+
+
+class BodyTooSlow(DurableError):
+    """A request's body took longer than the setting ``body_seconds`` allows."""
 
 
 class _Body:
@@ -108,6 +112,21 @@ class _Body:
         return MultiDict(parse_qsl(await self.text(), keep_blank_values=True))
 
 
+# Who a request is from, as `authorize` found out. Front ends drop it from what clients
+# send. As a header it reaches the owner, and stays with the socket wherever that goes.
+IDENTITY_HEADER = "X-Durable-Identity"
+
+
+# Not escaped in that header: what makes a short JSON text readable in logs.
+_PLAIN = ' {}[]":,'
+
+
+def identity_of(headers: MultiMapping[str]) -> Any:
+    """Who ``authorize`` found the sender of these headers to be: JSON, or None."""
+    text = headers.get(IDENTITY_HEADER)
+    return None if text is None else json_text.loads(unquote(text))
+
+
 class Request(_Body):
     """An HTTP request, or the upgrade request of a WebSocket.
 
@@ -177,6 +196,22 @@ class Request(_Body):
             text = self._url.partition("#")[0].partition("?")[2]
             self._query = MultiDict(parse_qsl(text, keep_blank_values=True))
         return self._query
+
+    @property
+    def identity(self) -> Any:
+        """What ``authorize`` returned for this request: JSON, or None."""
+        return identity_of(self.headers)
+
+    def identify(self, identity: Any) -> None:
+        """Say who this is from, for whoever gets it next.
+
+        Raises:
+            ValueRefused: it isn't JSON.
+        """
+        text = json_text.dumps(identity, "identity").decode()
+        kept = CIMultiDict(self.headers)
+        kept[IDENTITY_HEADER] = quote(text, safe=_PLAIN)
+        self.headers = kept
 
     @property
     def is_upgrade(self) -> bool:

@@ -25,6 +25,7 @@ from durable.domain.errors import (
     Unavailable,
 )
 from durable.domain.lease import Lease
+from durable.domain.meter import Meter
 from durable.domain.ownership_steps import ClaimedShard
 from durable.store import lane_statements as sql
 from durable.store.commit import Entry, lane_commit
@@ -63,8 +64,10 @@ class Lane:
         on_lost: Callable[[Exception], None],
         on_alarm: Callable[[int, UUID, Alarm | None], None],
         worker: UUID | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._worker = worker
+        self.meter = meter or Meter()
         self._on_alarm = on_alarm
         self._dsn = dsn
         self._database = database
@@ -81,8 +84,6 @@ class Lane:
         self._work: asyncio.Future[None] | None = None
         self._scope = TaskScope(name, self._lose)
         self.lost: Exception | None = None
-        # Counted for metrics: commits made, and rows in them.
-        self.commits = 0
 
     async def open(self) -> None:
         """Connect; the session's locks end with it. Says that ``worker`` is present.
@@ -298,12 +299,12 @@ class Lane:
             # The driver couldn't encode a value: nothing was sent.
             await self._refused(batch, DataRefused(f"a value was refused: {error}"))
         else:
-            self.commits += 1
+            self.meter.commits.add(self._clock() - sent)
+            self.meter.batches.add(len(batch))
             self._fresh.heard(sent)
             for source, _ in batch:
                 source.committed()
-            if self._when_fresh and self.is_fresh():
-                self._call_back()
+            self._heard(sent)
 
     async def _refused(self, batch: _Batch, error: DurableError) -> None:
         # Definitely not written. Halve until the bad one is alone: neighbours commit.
@@ -382,6 +383,7 @@ class Lane:
             # Callers of objects hear of it: in our words, and to try again.
             error = Unavailable(f"the lane failed: {error}")
         self.lost = error
+        self.meter.lanes_lost += 1
         self._fresh.lose()
         log.warning("lane lost: %s", error, extra={"lane": self._name})
         self._refuse_errands()

@@ -19,7 +19,7 @@ ON CONFLICT (id) DO UPDATE SET address = $2, version = $3, weight = $4, role = $
     link_address = $6, labels = $7, draining = false, beat = clock_timestamp()
 """
 _BEAT = "UPDATE durable.worker SET beat = clock_timestamp() WHERE id = $1"
-_DRAIN = "UPDATE durable.worker SET draining = true WHERE id = $1"
+_DRAIN = "UPDATE durable.worker SET draining = $2 WHERE id = $1"
 _LEAVE = "DELETE FROM durable.worker WHERE id = $1"
 # A worker that has been silent for so long is gone; its row is only for show. But one
 # that may claim no more might just sleep: the row is what holds it back.
@@ -79,9 +79,12 @@ async def beat(database: Database, worker: UUID) -> None:
     await database.fetch(_BEAT, worker)
 
 
-async def drain(database: Database, worker: UUID) -> None:
-    """Say that a worker gives its shards away: nobody wishes any for it any more."""
-    await database.fetch(_DRAIN, worker)
+async def drain(database: Database, worker: UUID, *, draining: bool = True) -> None:
+    """Say that a worker gives its shards away: nobody wishes any for it any more.
+
+    Itself neither: it hands them over as soon as it looks.
+    """
+    await database.fetch(_DRAIN, worker, draining)
 
 
 async def leave(database: Database, worker: UUID) -> None:

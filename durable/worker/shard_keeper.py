@@ -18,6 +18,7 @@ from uuid import UUID
 from durable.domain import ownership_steps as steps
 from durable.domain.clock import Clock, boottime
 from durable.domain.errors import DurableError, Unavailable
+from durable.domain.meter import Meter
 from durable.domain.ownership import Ownership
 from durable.tasks import TaskScope
 from durable.worker.lane_seat import LaneSeat
@@ -83,8 +84,10 @@ class ShardKeeper:
         before_release: Callable[[list[int]], Awaitable[None]] = _nothing,
         on_claimed: Callable[[list[int]], None] = lambda _: None,
         on_released: Callable[[list[int]], None] = lambda _: None,
+        meter: Meter | None = None,
         clock: Clock = boottime,
     ) -> None:
+        self._meter = meter or Meter()
         self._owner = row.id
         self._role = row.role
         self._lease = lease
@@ -130,6 +133,11 @@ class ShardKeeper:
     def owned(self) -> int:
         """How many shards are served here."""
         return len(self._claims)
+
+    @property
+    def has_lane(self) -> bool:
+        """Whether there is a session on which shards could be served."""
+        return self._started and self.lane.lost is None
 
     def owned_shards(self) -> list[int]:
         """The shards that are served here."""
@@ -275,6 +283,9 @@ class ShardKeeper:
         claiming = self.lane.write_claims(list(effect.shards), self._owner)
         rows = await self._on_lane(claiming)
         if rows is not None:
+            self._meter.claims += len(rows)
+            crashed = [r for r in rows if r.before is not None and not r.released]
+            self._meter.failovers += len(crashed)
             self._feed(steps.Claimed(effect.shards, rows))
 
     async def _unlock(self, effect: steps.Unlock) -> None:

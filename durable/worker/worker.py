@@ -13,6 +13,7 @@ from uuid import UUID
 from durable.domain.clock import Clock, boottime, wall
 from durable.domain.errors import Unavailable
 from durable.domain.ids import DurableObjectId
+from durable.domain.meter import Meter
 from durable.domain.placement import Role, WorkerRow
 from durable.objects.activation import Activation
 from durable.objects.activation_context import ActivationContext
@@ -95,6 +96,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.sockets = SocketTable()
+        self.meter = Meter()
         self._database = database
         self._timer = timer
         self._clock = clock
@@ -135,6 +137,7 @@ class Worker:
             before_release=seams.before_release,
             on_claimed=claimed,
             on_released=seams.on_released,
+            meter=self.meter,
             clock=self._clock,
         )
 
@@ -161,6 +164,7 @@ class Worker:
                 trials=self._trials,
                 start_timeout=settings.start_timeout,
                 on_gone=on_gone,
+                meter=self.meter,
             )
 
         return Dispatcher(
@@ -266,6 +270,7 @@ class Worker:
             on_lost=on_lost,
             on_alarm=self._alarms.changed,
             worker=settings.worker_id,
+            meter=self.meter,
         )
 
 

@@ -55,17 +55,17 @@ def body(*pieces: bytes) -> list[dict[str, Any]]:
 
 async def test_a_request_is_read_in_pieces_up_to_the_limit() -> None:
     server = Server(*body(b"ab", b"", b"cd"), *body(b"abc", b"def"))
-    request = request_of(scope_of(), server.receive, 4)
+    request = request_of(scope_of(), server.receive, 4, 30)
     assert (request.url, request.path) == ("http://x:1/a%20b?q=1", "/a%20b")
     assert [piece async for piece in request.body] == [b"ab", b"cd"]
     with pytest.raises(BodyTooLarge):
-        await request_of(scope_of(), server.receive, 4).bytes()
+        await request_of(scope_of(), server.receive, 4, 30).bytes()
 
 
 @pytest.mark.parametrize("host", [b"x/agents/room/a?", b"a b", b"@", b""])
 def test_a_host_header_never_chooses_the_route(host: bytes) -> None:
     scope = scope_of(headers=[(b"host", host)])
-    assert request_of(scope, Server().receive, 4).path == "/a%20b"
+    assert request_of(scope, Server().receive, 4, 30).path == "/a%20b"
 
 
 @pytest.mark.parametrize("has_body", [True, False])
@@ -75,7 +75,7 @@ async def test_a_stream_ends_when_its_client_has_left(has_body: bool) -> None:
     server = Server(*(body(b"ab") if has_body else ()))
     scope = scope_of() if has_body else scope_of(headers=[])
     incoming = Incoming(scope, server.receive)
-    request: Request = request_of(scope, incoming, 4)
+    request: Request = request_of(scope, incoming, 4, 30)
 
     async def ticks() -> AsyncIterator[bytes]:
         try:

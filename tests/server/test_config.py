@@ -10,7 +10,8 @@ from server.cli_new import new_project
 from server.config import LIMITS, OBSERVABILITY, load_project
 from server.config_project import Binding, Project
 from server.config_reader import ConfigError
-from server.settings import MIB, Settings, SettingsError
+from server.setting_kinds import MIB
+from server.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
 

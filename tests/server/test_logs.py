@@ -70,3 +70,22 @@ def test_a_statement_of_an_agent_is_not_logged_by_the_pool_at_info() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "[False, True]\n"
+
+
+def test_what_is_no_http_costs_a_line_and_no_trace() -> None:
+    code = """
+import logging
+from aiohttp.http_exceptions import BadHttpMessage
+from server.logs import configure
+configure("info", structured=False)
+log = logging.getLogger("aiohttp.server")
+for error in (BadHttpMessage("no HTTP"), RuntimeError("a defect")):
+    log.error("Error handling request", exc_info=error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    first, second, *trace = done.stderr.splitlines()
+    assert "INFO" in first
+    assert "ERROR" in second
+    assert trace[-1] == "RuntimeError: a defect"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import MIB, Settings, SettingsError, describe, unknown_settings
+from server.setting_kinds import MIB
+from server.settings import Settings, SettingsError, describe, unknown_settings
 
 
 def read(*, dev: bool = False, **environ: str) -> Settings:
@@ -75,6 +76,45 @@ def test_a_link_beyond_loopback_needs_a_secret_of_32_characters() -> None:
     read(DURABLE_LINK_HOST="0.0.0.0", DURABLE_LINK_SECRET="hush" * 8)
     for loopback in ("localhost", "127.0.0.7", "::1"):
         read(DURABLE_LINK_HOST=loopback)
+
+
+def test_an_admin_port_beyond_loopback_needs_a_token() -> None:
+    def beyond(**more: str) -> Settings:
+        environ = {"DURABLE_ADMIN_HOST": "0.0.0.0", "DURABLE_ADMIN_PORT": "9090"}
+        return Settings.from_environment({**environ, **more})
+
+    with pytest.raises(SettingsError, match="set DURABLE_ADMIN_TOKEN"):
+        beyond()
+    with pytest.raises(SettingsError, match="at least 32") as caught:
+        beyond(DURABLE_ADMIN_TOKEN="hush" * 7)
+    assert "hush" not in str(caught.value)
+    beyond(DURABLE_ADMIN_TOKEN="hush" * 8)
+    read(DURABLE_ADMIN_HOST="0.0.0.0")  # no port: nothing is open
+
+
+def test_no_repr_of_the_settings_shows_a_secret() -> None:
+    secret = "hush" * 8
+    settings = read(
+        DURABLE_DATABASE_URL=f"postgresql://me:{secret}@h/d",
+        DURABLE_SQL_URL=f"postgresql://me:{secret}@h/d",
+        DURABLE_LINK_SECRET=secret,
+        DURABLE_ADMIN_TOKEN=secret,
+        DURABLE_VAR_KEY=secret,
+    )
+    assert settings.admin_token == secret
+    assert "hush" not in repr(settings)
+
+
+def test_allowed_origins_are_origins() -> None:
+    assert read(DURABLE_ALLOWED_ORIGINS="").allowed_origins == ()
+    assert read(dev=True).allowed_origins == ("loopback",)
+    assert read(DURABLE_ALLOWED_ORIGINS="https://A.example, *").allowed_origins == (
+        "https://a.example",
+        "*",
+    )
+    for bad in ("a.example", "https://a.example/", "ftp://a", "https://"):
+        with pytest.raises(SettingsError, match="with commas between"):
+            read(DURABLE_ALLOWED_ORIGINS=bad)
 
 
 def test_vars_become_bindings_under_their_own_name() -> None:

@@ -60,7 +60,7 @@ async def test_objects_that_are_dirty_together_are_one_commit(
             place.lane.mark_dirty(source)
             place.lane.mark_dirty(source)
         await asyncio.gather(*(source.result for source in sources))
-        assert place.lane.commits == 1
+        assert place.lane.meter.commits.count == 1
         assert await place.kv() == {
             (source.object_id, key): value
             for source in sources
@@ -150,7 +150,7 @@ async def test_a_large_value_goes_off_the_lane_whole_with_its_write_set(
         for source in (big, small):
             place.lane.mark_dirty(source)
         await asyncio.gather(big.result, small.result)
-        assert place.lane.commits == 1
+        assert place.lane.meter.commits.count == 1
         stored = await place.kv()
         assert stored[big.object_id, "a"] == large
         assert stored[big.object_id, "b"] == "1"
