@@ -31,6 +31,7 @@ MAX_CRASHES = 2
 MAX_RESETS = 5
 MAX_ERROR_CHARACTERS = 2000
 
+ID_LENGTH = 9
 _ALPHABET = string.digits + string.ascii_letters
 
 
@@ -86,7 +87,12 @@ class CallbackGone(LookupError):
 
 def new_id() -> str:
     """A random id of 9 characters."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(9))
+    # One draw for all: a draw is a system call, and an agent may plan thousands.
+    number, letters = secrets.randbelow(len(_ALPHABET) ** ID_LENGTH), ""
+    for _ in range(ID_LENGTH):
+        number, place = divmod(number, len(_ALPHABET))
+        letters += _ALPHABET[place]
+    return letters
 
 
 def callback_name(agent: Agent[Any, Any], callback: Any) -> str:

@@ -39,6 +39,8 @@ WARM_SECONDS = 0.7
 # What was due while nobody owned its shard: if it is more than so many, it is begun at
 # about so many a second, in an order of chance, so that it doesn't hold up the rest.
 MANY_OVERDUE = 256
+# A window that has more than one read brings is read again not sooner than this.
+MIN_READ_SECONDS = 1.0
 OVERDUE_A_SECOND = 1_000
 OVERDUE_SECONDS = 1.0
 
@@ -87,6 +89,10 @@ class AlarmLoop:
         self._running: set[UUID] = set()
         self._faults: dict[UUID, int] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._more: asyncio.TimerHandle | None = None
+        # What is due while attempts are being recorded is the next batch.
+        self._due: list[tuple[int, UUID]] = []
+        self._beginning = False
         self._stopped = False
 
     @property
@@ -122,6 +128,16 @@ class AlarmLoop:
                 self._arm(shard, object_id, wait)
         # A clock that a test moved may have passed what was armed before.
         self._set_timer()
+        if len(rows) >= MAX_WINDOW:
+            # There are more in the window: read on while these are being begun.
+            self._read_on(max(rows[-1][2] / 2, MIN_READ_SECONDS))
+
+    def _read_on(self, wait: float) -> None:
+        if self._more is not None:
+            self._more.cancel()
+        if not self._stopped:
+            loop = asyncio.get_running_loop()
+            self._more = loop.call_later(wait, lambda: self._scope.start(self.poll()))
 
     def changed(self, shard: int, object_id: UUID, alarm: Alarm | None) -> None:
         """A commit has set or deleted an alarm."""
@@ -137,8 +153,9 @@ class AlarmLoop:
     def stop(self) -> None:
         """Begin nothing any more."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._more):
+            if timer is not None:
+                timer.cancel()
 
     async def close(self) -> None:
         """Stop, and end what runs."""
@@ -168,8 +185,9 @@ class AlarmLoop:
 
     def _tick(self) -> None:
         now = self._clock()
-        due: list[tuple[int, UUID]] = []
-        while self._heap and self._heap[0][0] <= now and len(due) < MAX_BATCH:
+        seen = 0
+        while self._heap and self._heap[0][0] <= now and seen < MAX_BATCH:
+            seen += 1
             time, shard, object_id, when = heapq.heappop(self._heap)
             if self._armed.get(object_id) != when:
                 continue
@@ -179,10 +197,20 @@ class AlarmLoop:
             del self._armed[object_id]
             if object_id not in self._running:
                 self._running.add(object_id)
-                due.append((shard, object_id))
-        if due:
-            self._scope.start(self._begin(due))
+                self._due.append((shard, object_id))
+        if self._due and not self._beginning:
+            self._beginning = True
+            self._scope.start(self._begin_due())
         self._set_timer()
+
+    async def _begin_due(self) -> None:
+        try:
+            while self._due:
+                batch = self._due[:MAX_BATCH]
+                del self._due[:MAX_BATCH]
+                await self._begin(batch)
+        finally:
+            self._beginning = False
 
     async def _begin(self, due: list[tuple[int, UUID]]) -> None:
         shard_of = {object_id: shard for shard, object_id in due}

@@ -62,3 +62,74 @@ async def test_many_overdue_alarms_are_spread(
             assert rate == alarm_loop.OVERDUE_A_SECOND
     finally:
         await loop.close()
+
+
+async def test_a_window_with_more_in_it_than_one_read_brings_is_read_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(alarm_loop, "MAX_WINDOW", 3)
+    monkeypatch.setattr(alarm_loop, "MIN_READ_SECONDS", 0.0)
+    table, read = Table(3, 0.02), asyncio.Event()
+
+    async def ring(object_id: UUID, alarm: Alarm) -> None:
+        await asyncio.Event().wait()
+
+    loop = AlarmLoop(sources(table, ring), lambda: 100.0)
+    try:
+        await loop.poll()
+        monkeypatch.setattr(table, "upcoming_alarms", signal(read))
+        async with asyncio.timeout(5):
+            await read.wait()
+    finally:
+        await loop.close()
+
+
+async def test_what_is_due_while_attempts_are_recorded_is_one_batch() -> None:
+    batches, rung = list[int](), list[UUID]()
+    asked, gate, all_rung = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    table = Table(3, 0.0)
+
+    async def begin_alarms(shards: Any, objects: list[UUID]) -> Any:
+        batches.append(len(objects))
+        asked.set()
+        await gate.wait()
+        return [(o, Alarm(1.0), 0.0) for o in objects]
+
+    async def ring(object_id: UUID, alarm: Alarm) -> None:
+        rung.append(object_id)
+        if len(rung) == 8:
+            all_rung.set()
+
+    table.begin_alarms = begin_alarms  # type: ignore[method-assign]
+    loop = AlarmLoop(sources(table, ring), lambda: 100.0)
+    try:
+        await loop.poll()
+        async with asyncio.timeout(5):
+            await asked.wait()
+            for number in range(10, 15):
+                loop.changed(0, UUID(int=number), Alarm(1.0))
+                for _ in range(5):
+                    await asyncio.sleep(0)  # its timer goes off
+            assert batches == [3], "attempts are recorded one alarm at a time"
+            gate.set()
+            await all_rung.wait()
+        assert batches == [3, 5]
+    finally:
+        await loop.close()
+
+
+def sources(table: Any, ring: Any) -> AlarmSources:
+    return AlarmSources(
+        owned=lambda: [0],
+        hosts=lambda object_id: True,
+        table=lambda: table,
+        run=ring,
+    )
+
+
+def signal(read: asyncio.Event) -> Any:
+    async def upcoming_alarms(shards: Any, ahead: float, limit: int) -> Any:
+        read.set()
+        return []
+
+    return upcoming_alarms
