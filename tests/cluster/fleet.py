@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -54,10 +55,13 @@ class Fleet:
 
     async def room_of(self, to: Client, owner: Node) -> str:
         """A room that this node owns."""
-        for number in range(200):
-            if await self.owner(to, f"room{number}") is owner:
-                return f"room{number}"
-        raise AssertionError("it owns nothing")
+        # A worker that has just come gets its shards little by little.
+        async with asyncio.timeout(20):
+            for number in itertools.count():
+                room = f"room{number % 200}"
+                if await self.owner(to, room) is owner:
+                    break
+        return room
 
     def show_logs(self) -> None:
         """For the report of a test that fails."""
