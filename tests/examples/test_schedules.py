@@ -16,6 +16,7 @@ import pytest
 from agents.client import AgentCallError
 from durable import now
 from durable.testing import Fleet, VirtualClock
+from durable.testing.node import LocalNode
 
 
 @pytest.fixture
@@ -124,16 +125,37 @@ async def test_mail_queue__keeps_what_fails_until_it_is_replayed(fleet: Fleet) -
 
 
 async def test_research__goes_on_after_a_crash_where_it_was(
-    make_fleet: Callable[..., Awaitable[Fleet]],
+    make_fleet: Callable[..., Awaitable[Fleet]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = await make_fleet(nodes=2)
-    states: asyncio.Queue[Any] = asyncio.Queue()
-    client = await fleet.client(
-        "research", on_state_update=lambda state, source: states.put_nowait(state)
-    )
-    await client.stub.begin()
-    while (await states.get())["pages"] != ["first", "second", "third"]:
-        pass
+    research = fleet.env.Research
+    stub = research.get_by_name("me")
+    asked: list[int] = []
+    hangs = asyncio.Event()
+
+    async def read(self: Any, number: int) -> str:
+        asked.append(number)
+        if number == 1 and not hangs.is_set():
+            hangs.set()
+            await asyncio.Event().wait()
+        return f"page {number}"
+
+    monkeypatch.setattr(research.cls, "read", read)
+    await stub.begin()
+    await hangs.wait()
+    (owner,) = [
+        node
+        for node in fleet.nodes
+        if isinstance(node, LocalNode)
+        and any(worker.dispatcher.activations() for worker in node.workers)
+    ]
+    await owner.crash()
+    await fleet.clock.advance(minutes=1)
+    client = await fleet.client("research", "me")
+    await client.ready
+    assert client.state == {"pages": ["page 0", "page 1", "page 2"]}
+    # The first page was stashed with the state: nobody asks for it again.
+    assert asked == [0, 1, 1, 2]
 
 
 async def test_transfer__moves_money_once(fleet: Fleet) -> None:
