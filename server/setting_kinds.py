@@ -53,25 +53,16 @@ def a_dsn(value: str) -> str:
 
 def seconds(least: float, most: float) -> Parser:
     """Seconds from ``least`` to ``most``."""
-
-    def parse(value: str) -> float:
-        wanted = f"seconds, from {least:g} to {most:g}"
-        try:
-            number = float(value)
-        except ValueError:
-            raise ValueError(wanted) from None
-        if not least <= number <= most:  # also refuses "nan"
-            raise ValueError(wanted)
-        return number
-
-    return parse
+    return _between(least, most, f"seconds, from {least:g} to {most:g}")
 
 
 def number(least: float, most: float) -> Parser:
     """A number from ``least`` to ``most``."""
+    return _between(least, most, f"a number from {least:g} to {most:g}")
 
+
+def _between(least: float, most: float, wanted: str) -> Parser:
     def parse(value: str) -> float:
-        wanted = f"a number from {least:g} to {most:g}"
         try:
             number = float(value)
         except ValueError:

@@ -70,10 +70,15 @@ class Peer:
         serving = Serving(
             self.say, bodies, self._scope, node.objects, self.sockets.port
         )
+        self._handlers = self._handlers_of(serving)
+
+    def _handlers_of(self, serving: Serving) -> dict[type[Any], Callable[[Any], None]]:
+        """What is done with each kind of frame."""
         answered = self.objects.answered
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {
+        bodies = self._bodies
+        return {
             frames.Ping: lambda _: None,
-            frames.Hint: lambda _: node.wake(),
+            frames.Hint: lambda _: self._node.wake(),
             frames.Serves: self._serves,
             frames.Call: serving.called,
             frames.Fetch: serving.fetched,

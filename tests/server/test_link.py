@@ -249,6 +249,14 @@ async def test_a_node_that_does_not_read_is_hung_up_on(
             await calling
 
 
+async def test_a_hint_wakes_the_keepers_of_all_others() -> None:
+    async with linked() as (first, second):
+        first.mesh.hint()
+        while not second.woken:
+            await turns(1)
+        assert first.woken == 0
+
+
 # --- calls
 
 
