@@ -3,7 +3,9 @@
 Promise: in a shard whose former owner fell, a wake is durable before the object's code
 runs, and forgotten when the object has ended an event there, or a ``sync``. An object
 with ``MAX_WAKES`` of them, after three owners then, stays asleep until it is released.
-Who was awake in a fall is woken one at a time, so that the next fall has one suspect.
+Who was awake in a fall is woken one at a time, so that the next fall has one suspect,
+and not before the owner has lived for a while: nodes that are killed in quick
+succession must not put an innocent object aside.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from durable.domain.errors import DurableError, Moved, Quarantined
+from durable.domain.ownership_steps import TRIAL_SECONDS
 from durable.store.lane_statements import BEGIN_TRIALS, END_TRIALS
 from durable.tasks import TaskScope
 
@@ -26,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # The first owner's fall isn't counted: nothing is written down in a healthy shard.
 MAX_WAKES = 2
+# A shard's owner has had it for so long before a suspect is woken there.
+SUSPECT_SECONDS = 2.0
 # A suspect is alone for so long at most: an event of it may take its time.
 ALONE_SECONDS = 5.0
 
@@ -73,6 +78,8 @@ class WakeTrials:
             # Its last owner gave it back, or the shard has been well for a while.
             return bool(wakes)
         if wakes:
+            claimed = claim.trials_until - TRIAL_SECONDS
+            await asyncio.sleep(max(claimed + SUSPECT_SECONDS - self._clock(), 0.0))
             await self._alone.acquire()
             loop = asyncio.get_running_loop()
             timer = loop.call_later(ALONE_SECONDS, self._let_others, object_id)

@@ -23,6 +23,7 @@ async def test_any_front_end_reaches_any_owner_in_every_way(fleet: Fleet) -> Non
         await alice.until("alice a b'\\x00hi'")
         assert result(await bob.reply("count_of", "a")) == 1
         await alice.websocket.close()
+        await bob.until("left with 1000")
         assert result(await bob.reply("count_of", "a")) == 0
         async with first.session.get(
             f"{first.url}/agents/room/{room}/stream?count=50"

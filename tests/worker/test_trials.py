@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
 from durable.domain.errors import Moved, Quarantined, Unavailable
+from durable.domain.ownership_steps import TRIAL_SECONDS
 from durable.domain.writes import Claim
 from durable.store.lane_statements import BEGIN_TRIALS
+from durable.worker import trials
 from durable.worker.trials import MAX_WAKES, WakeTrials
 
 A, B = UUID(int=1), UUID(int=2)
@@ -73,6 +76,19 @@ async def test_objects_that_wake_together_are_written_together() -> None:
     both = (place.trials.begin(FALLEN, object_id, 0) for object_id in (A, B))
     assert await asyncio.gather(*both) == [True, True]
     assert place.table.statements == 1
+
+
+async def test_a_suspect_waits_until_its_owner_has_lived_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "SUSPECT_SECONDS", 0.02)
+    place = Place()
+    fresh = replace(FALLEN, trials_until=TRIAL_SECONDS)
+    suspect = asyncio.create_task(place.trials.begin(fresh, A, 1))
+    assert await place.trials.begin(fresh, B, 0)
+    assert place.table.wakes == {B: 1}, "whoever isn't suspected doesn't wait"
+    assert await suspect
+    assert place.table.wakes == {A: 1, B: 1}
 
 
 async def test_a_suspect_is_woken_when_the_one_before_has_ended_an_event() -> None:
