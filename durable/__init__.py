@@ -11,8 +11,10 @@ from durable.domain.errors import (
     ResetError,
     SqlError,
     StartFailed,
+    TransactionEnded,
     Unavailable,
     ValueRefused,
+    ValueTooLarge,
 )
 from durable.domain.ids import DurableObjectId, NameRefused
 from durable.domain.ports import Frame, KeyRange
@@ -61,8 +63,10 @@ __all__ = [
     "SqlError",
     "SqlResult",
     "StartFailed",
+    "TransactionEnded",
     "Unavailable",
     "ValueRefused",
+    "ValueTooLarge",
     "WebSocket",
     "current_env",
     "identity_of",

@@ -83,6 +83,8 @@ class Activation:
             reader=context.reader,
             input_gate=self.input_gate,
             output_gate=self.output_gate,
+            budget=context.budget,
+            max_value_bytes=context.max_value_bytes,
             on_failure=self.reset,
             start=self.scope.start,
         )
@@ -130,7 +132,7 @@ class Activation:
             await self.scope.wait()
             # A reset ends the waiting; who asked for the work hears of it.
             with contextlib.suppress(DurableError):
-                await self.output_gate.wait()
+                await self.rows.sync()
             await asyncio.sleep(0)
 
     def reset(self, error: Exception) -> None:
@@ -361,8 +363,8 @@ class Activation:
 
     def delete_everything(self) -> Awaitable[None]:
         """Delete all rows of the object, and its schema."""
-        if self.rows.is_inside:
-            raise ValueRefused("delete_all() can't be part of a transaction")
+        if self.rows.open_transaction is not None:
+            raise ValueRefused("delete_all() can't run while a transaction is open")
         if not self.object_sql.was_used:
             self.rows.delete_all_rows()
             return Done(None)

@@ -61,6 +61,13 @@ class Transaction:
         self._activation.open_transaction = self
         return self
 
+    def rollback(self) -> None:
+        """Keep nothing of the block, without an exception.
+
+        What the block writes after this raises ``TransactionEnded``.
+        """
+        self._rows.rolled_back = True
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,
@@ -71,7 +78,7 @@ class Transaction:
         assert self._overdue is not None
         current_transaction.reset(self._token)
         try:
-            if error is not None:
+            if error is not None or self._rows.rolled_back:
                 await self._roll_back()
             elif self.sql is not None:
                 await self._commit_with_sql(self.sql)
