@@ -17,7 +17,7 @@ from durable.store.agent_sql import AgentSql
 from durable.store.classes import Announcement, make, stale
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
-from durable.worker.worker import Worker, WorkerSettings
+from durable.worker.worker import Memory, Worker, WorkerSettings
 from server.classes import admit
 from server.config_bindings import bindings_of, namespace_of
 from server.fleet import PATIENCE_OF_LEASE, Fleet
@@ -152,6 +152,11 @@ class Runtime:
             start_timeout=settings.start_timeout_seconds,
             drain=settings.drain_seconds,
             max_waiting=settings.max_waiting,
+            memory=Memory(
+                max_value_bytes=settings.max_value_bytes,
+                cache_bytes_per_object=settings.cache_bytes_per_object,
+                cache_bytes=settings.cache_bytes,
+            ),
             role=cast("Role", settings.role),
             weight=settings.weight,
             labels=settings.labels,

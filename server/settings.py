@@ -122,6 +122,21 @@ class Settings:
     max_sockets: int = setting(
         100_000, count(1, 10_000_000), "WebSockets that one node holds, at most."
     )
+    max_value_bytes: int = setting(
+        32 * MIB,
+        size(KIB, 1024 * MIB),
+        "Largest stored value, the state too, in bytes as stored.",
+    )
+    cache_bytes_per_object: int = setting(
+        16 * MIB,
+        size(0, 1024 * MIB),
+        "Bytes of stored keys and values that one object keeps in memory.",
+    )
+    cache_bytes: int = setting(
+        256 * MIB,
+        size(0, 64 * 1024 * MIB),
+        "Bytes of stored keys and values that all objects of a node keep in memory.",
+    )
     max_waiting: int = setting(
         1_000,
         count(1, 1_000_000),
@@ -190,7 +205,7 @@ class Settings:
     labels: tuple[str, ...] = setting(
         (),
         labels,
-        "Labels of this worker, with commas between, which location hints name.",
+        "Labels of this worker, with commas between: where it is.",
     )
     weight: float = setting(
         1.0,

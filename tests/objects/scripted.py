@@ -21,6 +21,7 @@ from durable.domain.sql_result import SqlResult
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
 from durable.objects.activation_context import ActivationContext
 from durable.objects.cache import in_order
+from durable.objects.cache_budget import CacheBudget
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env
 from durable.objects.http import Request
@@ -328,7 +329,10 @@ class Place:
         *,
         start_timeout: float = 5.0,
         max_waiting: int = 1000,
+        max_value_bytes: int = 1 << 20,
+        cache_bytes: int = 1 << 20,
     ) -> None:
+        self.budget = CacheBudget(per_object=cache_bytes, limit=4 * cache_bytes)
         self.rows = Rows()
         self.lane = Lane(self.rows)
         self.sql = Sql(self.rows)
@@ -355,6 +359,8 @@ class Place:
                 trials=Healthy(),
                 start_timeout=start_timeout,
                 on_gone=on_gone,
+                budget=self.budget,
+                max_value_bytes=max_value_bytes,
             ),
             max_waiting=max_waiting,
         )
