@@ -63,9 +63,7 @@ def sections() -> list[Section]:
     ]
 
 
-def _rule(
-    rule: str, entry: str | dict[str, object], here: dict[str, list[str]]
-) -> Rule:
+def _rule(rule: str, entry: str | Entry, here: dict[str, list[str]]) -> Rule:
     full = Entry(text=entry) if isinstance(entry, str) else entry
     tests = (*here.get(rule, ()), *full.get("tests", ()))
     return Rule(rule, full["text"], full.get("difference"), tests)
