@@ -4,6 +4,7 @@ from durable.domain.alarms import AlarmInfo
 from durable.domain.clock import now
 from durable.domain.errors import (
     Aborted,
+    Deadlock,
     DurableError,
     Overloaded,
     Quarantined,
@@ -42,6 +43,7 @@ __all__ = [
     "AlarmInfo",
     "BodyTooLarge",
     "BodyTooSlow",
+    "Deadlock",
     "DurableError",
     "DurableObject",
     "DurableObjectId",

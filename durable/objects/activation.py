@@ -19,7 +19,6 @@ from durable.domain.errors import (
     Aborted,
     DurableError,
     ResetError,
-    StartFailed,
     Unavailable,
     ValueRefused,
 )
@@ -29,6 +28,7 @@ from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
 from durable.objects.activation_context import ActivationContext
 from durable.objects.awaiting import must_await
+from durable.objects.critical_section import CriticalSections
 from durable.objects.durable_object import DurableObject
 from durable.objects.object_sql import ObjectSql
 from durable.objects.socket_events import SocketEvents
@@ -92,8 +92,9 @@ class Activation:
         # The evictor's count at the last event.
         self.used = 0
         self.socket_events = SocketEvents(self)
-        self._cls = cls
+        self.cls = cls
         self._context = context
+        self.critical = CriticalSections(self, cls.__name__, context.start_timeout)
         self.object_sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
         # The tasks in which its handlers run.
@@ -198,14 +199,14 @@ class Activation:
                 self.rows.row = ObjectRow(self.id.tag, loaded.name)
             token = current_activation.set(self)
             try:
-                self._instance = self._cls(DurableObjectState(self), self._context.env)
+                self._instance = self.cls(DurableObjectState(self), self._context.env)
             finally:
                 current_activation.reset(token)
         except DurableError as error:
             self.reset(error)
         except Exception as error:  # the user's constructor
             log.exception("constructor failed", extra={"object": str(self.id)})
-            self.reset(self._start_failed(error))
+            self.reset(self.critical.start_failed(error))
         else:
             if self.state is ActivationState.ACTIVATING:
                 self.state = step(self.state, ActivationState.ACTIVE)
@@ -218,11 +219,6 @@ class Activation:
                 await before.outwait()
         except TimeoutError:
             raise Unavailable("an earlier commit has not ended yet") from None
-
-    def _start_failed(self, error: Exception) -> StartFailed:
-        failed = StartFailed(f"{self._cls.__name__} did not start: {error}")
-        failed.__cause__ = error
-        return failed
 
     # --- events in
 
@@ -273,6 +269,10 @@ class Activation:
             raise self.output_gate.broken
         return result
 
+    async def run_last(self, reason: str) -> None:
+        """Run the hook of an activation that is about to end."""
+        await self.run(lambda: self._instance.on_deactivate(reason))
+
     async def fetch(self, request: Request) -> Response:
         """Deliver an HTTP request; returns the response when it may leave."""
         response: Response = await self.run(lambda: self._instance.fetch(request))
@@ -283,7 +283,7 @@ class Activation:
     @property
     def has_alarm_hook(self) -> bool:
         """Whether the class can be woken by an alarm."""
-        return self._cls.alarm is not DurableObject.alarm
+        return self.cls.alarm is not DurableObject.alarm
 
     def alarm_now(self, info: AlarmInfo) -> Any:
         """Call the alarm hook; the caller has entered."""
@@ -310,37 +310,6 @@ class Activation:
             transaction.effects.append(effect)
         else:
             self.output_gate.emit(effect)
-
-    def critical_section(self, fn: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
-        """Run ``fn`` with the input gate shut; a failure resets the activation."""
-        self.input_gate.lock()
-        running = self.scope.start(self._critical(fn))
-        running.add_done_callback(lambda _: self.input_gate.unlock())
-        return running
-
-    async def _critical(self, fn: Callable[[], Awaitable[Any]]) -> Any:
-        limit = self._context.start_timeout
-        failed: Exception
-        try:
-            async with asyncio.timeout(limit) as limited:
-                return await fn()
-        except DurableError as error:
-            failed = error
-        except Exception as error:  # the user's code
-            if limited.expired():
-                failed = StartFailed(
-                    f"{self._cls.__name__} was blocked for over {limit:g} s "
-                    "(on_start or block_concurrency_while) and was reset"
-                )
-            else:
-                log.exception("critical section failed", extra={"object": str(self.id)})
-                failed = self._start_failed(error)
-        except asyncio.CancelledError:
-            # By whoever waited for it: what it was to do may be half done.
-            self.reset(ResetError("a critical section was cancelled"))
-            raise
-        self.reset(failed)
-        raise failed
 
     def background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Work that holds off eviction and nothing else."""

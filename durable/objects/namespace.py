@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from durable.domain.errors import DurableError
 from durable.domain.ids import (
     DurableObjectId,
     id_from_name,
@@ -15,6 +16,8 @@ from durable.domain.ids import (
 if TYPE_CHECKING:
     from durable.domain.ports import Invoker
     from durable.objects.http import Request, Response
+
+T = TypeVar("T")
 
 
 class DurableObjectNamespace:
@@ -60,7 +63,8 @@ class DurableObjectStub:
     """A caller's handle: ``await stub.method(...)``, ``await stub.fetch(request)``.
 
     Arguments and results are copied, as between processes. Errors carry the flags
-    ``retryable``, ``overloaded``, ``remote``, ``durable_object_reset``.
+    ``retryable``, ``overloaded``, ``remote``, ``durable_object_reset``, and the
+    ``durable_object_id``.
     """
 
     __slots__ = ("_invoker", "_props", "id")
@@ -82,20 +86,31 @@ class DurableObjectStub:
 
     def fetch(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send an HTTP request to the object."""
-        return self._invoker.fetch(self.id, request, self._props)
+        return self._named(self._invoker.fetch(self.id, request, self._props))
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
 
         def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-            return self._invoker.call(self.id, method, args, kwargs, self._props)
+            return self._named(
+                self._invoker.call(self.id, method, args, kwargs, self._props)
+            )
 
         call.__name__ = method
         return call
 
     def __wake__(self) -> Coroutine[Any, Any, None]:
-        return self._invoker.call(self.id, "", (), {}, self._props)
+        return self._named(self._invoker.call(self.id, "", (), {}, self._props))
+
+    async def _named(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let an error say which object it is about."""
+        try:
+            return await work
+        except DurableError as error:
+            if error.durable_object_id is None:
+                error.durable_object_id = str(self.id)
+            raise
 
 
 async def wake(stub: DurableObjectStub) -> None:

@@ -37,9 +37,10 @@ class DurableObjectState:
     ) -> asyncio.Task[T]:
         """Run ``fn`` while no other event enters; the result may be awaited.
 
-        If it raises, or takes over 30 s, the object is reset.
+        If it raises, or takes over 30 s, the object is reset. It must not await what
+        can't enter meanwhile: a call that comes back to the object raises ``Deadlock``.
         """
-        return self._activation.critical_section(fn)
+        return self._activation.critical.start(fn)
 
     def wait_until(self, work: Awaitable[Any]) -> None:
         """Let work go on after the reply; the object isn't evicted before it ends.

@@ -76,6 +76,8 @@ class WriteBack:
         self._ended = False
         # Whether nobody knows what became of the last commit.
         self.unknown = False
+        # Whether its activation has work to do before it ends.
+        self.retiring = False
         self._settled: asyncio.Future[None] | None = None
         # Set while a transaction is open: its writes gather there.
         self.open_transaction: WriteSet | None = None
@@ -90,7 +92,7 @@ class WriteBack:
     @property
     def is_unsettled(self) -> bool:
         """Whether a commit may still change what Postgres has of the object."""
-        return self._in_flight is not None or self.unknown
+        return self._in_flight is not None or self.unknown or self.retiring
 
     @property
     def is_inside(self) -> bool:
@@ -105,7 +107,9 @@ class WriteBack:
         self._ended = True
         self._pending = None
         self.open_transaction = None
+        self.retiring = False
         self.reads.ended()
+        self._settle()
 
     def uncommitted(self) -> Iterator[WriteSet]:
         """What Postgres may not have yet, oldest first."""
@@ -115,7 +119,7 @@ class WriteBack:
 
     async def outwait(self) -> None:
         """Return when no commit of this activation can land any more."""
-        while self._in_flight is not None:
+        while self._in_flight is not None or self.retiring:
             await self._until_settled()
         if self.unknown:
             await self._reader.drain(self.claim.shard)

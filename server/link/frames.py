@@ -50,6 +50,8 @@ class Call(msgspec.Struct, array_like=True, tag=3):
     args: str
     props: str
     nested: bool
+    # Objects that let nobody in before this returns.
+    blocked: list[bytes] = []
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=4):
@@ -86,6 +88,7 @@ class Fetch(msgspec.Struct, array_like=True, tag=7):
     body: bytes | None
     streams: bool
     socket: int | None
+    blocked: list[bytes] = []
 
 
 class Answer(msgspec.Struct, array_like=True, tag=8):
