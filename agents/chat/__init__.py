@@ -1,0 +1,1 @@
+"""Chat agents: messages, turns and streams behind the stock ``useAgentChat``."""
