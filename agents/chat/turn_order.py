@@ -56,6 +56,8 @@ class Turn:
     id: str
     # The user messages that it answers.
     message_ids: list[str] = field(default_factory=list)
+    # Those of them that it brought.
+    new_ids: list[str] = field(default_factory=list)
     # What was asked for in the same breath and is to be answered as one (merge).
     merged_ids: list[str] = field(default_factory=list)
     # A client's message, to which message_concurrency applies.
@@ -125,8 +127,8 @@ class TurnOrder:
             replaced = tuple(other for other in self._waiting if other.is_submit)
             self._waiting = deque(o for o in self._waiting if not o.is_submit)
         if strategy == "merge":
-            earlier = [id for o in replaced for id in (o.merged_ids or o.message_ids)]
-            turn.merged_ids = [*earlier, *turn.message_ids]
+            earlier = [id for o in replaced for id in (o.merged_ids or o.new_ids)]
+            turn.merged_ids = [*earlier, *turn.new_ids]
         if strategy == "debounce":
             turn.due = now + concurrency.seconds
         self._waiting.append(turn)

@@ -29,8 +29,9 @@ class TurnRow(msgspec.Struct, omit_defaults=True, kw_only=True):
     message_id: str | None = None
     continuation: bool = False
     error: str | None = None
-    # How often it was cut off and run again.
+    # How often it was cut off and run again; whether that was its end.
     recoveries: int = 0
+    cut_off: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -95,4 +96,12 @@ class TurnStore:
         ended = [key for key, row in self.rows.items() if row.has_ended]
         for key in ended[: max(len(ended) - keep, 0)]:
             self.delete(key)
-            await delete_chunks(self._storage, key)
+            await self.delete_stream(key)
+
+    async def delete_stream(self, key: str) -> None:
+        """Delete the chunks of a turn."""
+        await delete_chunks(self._storage, key)
+
+    async def clear(self) -> None:
+        """Delete all that have ended."""
+        await self.trim(0)

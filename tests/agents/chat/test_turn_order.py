@@ -16,7 +16,7 @@ from agents.chat.turn_order import (
 
 
 def submit(id: str) -> Turn:
-    return Turn(id, message_ids=[f"m{id}"], is_submit=True)
+    return Turn(id, new_ids=[f"m{id}"], is_submit=True)
 
 
 def busy(*waiting: Turn) -> TurnOrder:
