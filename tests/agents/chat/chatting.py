@@ -162,6 +162,12 @@ class Room:
         rows = self.place.stored(space="chat-messages")
         return [json.loads(stored) for stored in rows.values()]
 
+    async def close(self) -> None:
+        """End what still goes on."""
+        for activation in self.place.dispatcher.activations():
+            activation.reset(ResetError("the test has ended"))
+        await turns()
+
     def live(self) -> Any:
         """The activation."""
         object_id = self.place.things.id_from_name("a").value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from agents.chat import chunk_log, tools
@@ -9,12 +11,14 @@ from tests.agents.chat.chatting import Chat, Room, Speech
 
 
 @pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> Room:
+async def room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Room]:
     """A chat whose gathered chunks and continuations wait for a turn of the loop."""
     monkeypatch.setattr(chunk_log, "GATHER_SECONDS", 0)
     monkeypatch.setattr(tools, "GATHER_SECONDS", 0)
     Chat.asked, Chat.ended, Chat.errors, Chat.works = [], [], [], {}
-    return Room()
+    place = Room()
+    yield place
+    await place.close()
 
 
 @pytest.fixture
