@@ -22,6 +22,7 @@ from server.classes import admit
 from server.config_bindings import bindings_of, namespace_of
 from server.fleet import PATIENCE_OF_LEASE, Fleet
 from server.front import Fetch, FrontEnd
+from server.services import add_services, own_classes
 from server.settings import Settings
 from server.timer import PeriodicWork
 from server.watchdog import LoopWatchdog
@@ -45,6 +46,8 @@ class Runtime:
         self._settings = settings
         self._classes = {cls.__name__: cls for cls in classes}
         self._bindings = bindings_of(settings.project, self._classes)
+        # Hosted as the user's are, but bound to no name.
+        self._classes |= own_classes(settings.project, self._classes)
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
@@ -99,6 +102,7 @@ class Runtime:
                 tags[binding.script_name, binding.class_name],
                 router,
             )
+        await add_services(stack, settings, self.env, tags, router)
         await self.fleet.serve(self.worker, router.local, timer)
         await stack.enter_async_context(self.worker)
         self.front = FrontEnd(
