@@ -87,7 +87,8 @@ class Recovery:
         raws = await read_chunks(self._agent.ctx.storage, key)
         message = self._rebuilt(row, raws)
         if message is not None:
-            self._transcript.put(message)
+            asked = row.message_ids[-1] if row.message_ids else None
+            self._transcript.put(message, after=asked)
             row.message_id = message["id"]
         row.cut_off = True
         row.state = "error" if budget else "aborted"

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.wire.process import NPM
 
 HERE = Path(__file__).parent
-DRIVERS = ("client", "reconnect", "react")
+DRIVERS = ("client", "reconnect", "react", "chat")
 _CHECK = re.compile(r'^check\("([^"\n]+)", (\[[^\]\n]*\]), async', re.MULTILINE)
 
 
