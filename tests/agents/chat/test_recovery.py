@@ -181,7 +181,7 @@ async def test_a_client_whose_owner_was_lost_hears_the_last_end_again(
     await room.settle()
     author.news()
     await room.lose_owner(author)
-    assert author.kinds() == ["done"]
+    assert author.kinds() == ["messages u1,assistant", "done"]
     assert len(await room.stored()) == 2
 
 
