@@ -4,6 +4,7 @@ from durable.domain.alarms import AlarmInfo
 from durable.domain.clock import now
 from durable.domain.errors import (
     Aborted,
+    Deadlock,
     DurableError,
     Overloaded,
     Quarantined,
@@ -11,8 +12,10 @@ from durable.domain.errors import (
     ResetError,
     SqlError,
     StartFailed,
+    TransactionEnded,
     Unavailable,
     ValueRefused,
+    ValueTooLarge,
 )
 from durable.domain.ids import DurableObjectId, NameRefused
 from durable.domain.ports import Frame, KeyRange
@@ -40,6 +43,7 @@ __all__ = [
     "AlarmInfo",
     "BodyTooLarge",
     "BodyTooSlow",
+    "Deadlock",
     "DurableError",
     "DurableObject",
     "DurableObjectId",
@@ -61,8 +65,10 @@ __all__ = [
     "SqlError",
     "SqlResult",
     "StartFailed",
+    "TransactionEnded",
     "Unavailable",
     "ValueRefused",
+    "ValueTooLarge",
     "WebSocket",
     "current_env",
     "identity_of",

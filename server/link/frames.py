@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from durable.domain.ports import SocketOptions  # msgspec looks at it
+
 HEAD = struct.Struct("!I")
 
 
@@ -50,6 +52,8 @@ class Call(msgspec.Struct, array_like=True, tag=3):
     args: str
     props: str
     nested: bool
+    # Objects that let nobody in before this returns.
+    blocked: list[bytes] = []
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=4):
@@ -86,6 +90,7 @@ class Fetch(msgspec.Struct, array_like=True, tag=7):
     body: bytes | None
     streams: bool
     socket: int | None
+    blocked: list[bytes] = []
 
 
 class Answer(msgspec.Struct, array_like=True, tag=8):
@@ -171,6 +176,7 @@ class Keep(msgspec.Struct, array_like=True, tag=17):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
 
 
 class Acknowledged(msgspec.Struct, array_like=True, tag=18):
@@ -215,6 +221,8 @@ class Held(msgspec.Struct, array_like=True):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
+    answered: float | None
     clean: bool
 
 
@@ -249,6 +257,13 @@ class Gone(msgspec.Struct, array_like=True, tag=25):
     was_clean: bool
 
 
+class Answered(msgspec.Struct, array_like=True, tag=26):
+    """A client's text was answered where its socket is held."""
+
+    socket: int
+    at: float
+
+
 Frame = (
     Ping
     | Hint
@@ -276,6 +291,7 @@ Frame = (
     | Parted
     | Heard
     | Gone
+    | Answered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,11 +16,19 @@ from uuid import UUID
 from durable.domain.alarms import Alarm
 from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
-from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
+from durable.domain.ports import (
+    Committable,
+    Frame,
+    Kept,
+    KeyRange,
+    Loaded,
+    SqlTarget,
+)
 from durable.domain.sql_result import SqlResult
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
 from durable.objects.activation_context import ActivationContext
 from durable.objects.cache import in_order
+from durable.objects.cache_budget import CacheBudget
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env
 from durable.objects.http import Request
@@ -286,7 +294,7 @@ class Port:
     closed: tuple[int, str] | None = None
     object_id: DurableObjectId | None = None
     record: Any = None
-    kept: tuple[tuple[str, ...], str | bytes | None] = ((), None)
+    kept: Kept = field(default_factory=Kept)
     done: int = 0
 
     def accepted(self, object_id: DurableObjectId, record: Any) -> None:
@@ -302,8 +310,8 @@ class Port:
         if self.closed is None:
             self.closed = (code, reason)
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        self.kept = (tags, attachment)
+    def keep(self, kept: Kept) -> None:
+        self.kept = kept
 
     def acknowledged(self) -> None:
         self.done += 1
@@ -328,7 +336,10 @@ class Place:
         *,
         start_timeout: float = 5.0,
         max_waiting: int = 1000,
+        max_value_bytes: int = 1 << 20,
+        cache_bytes: int = 1 << 20,
     ) -> None:
+        self.budget = CacheBudget(per_object=cache_bytes, limit=4 * cache_bytes)
         self.rows = Rows()
         self.lane = Lane(self.rows)
         self.sql = Sql(self.rows)
@@ -355,6 +366,8 @@ class Place:
                 trials=Healthy(),
                 start_timeout=start_timeout,
                 on_gone=on_gone,
+                budget=self.budget,
+                max_value_bytes=max_value_bytes,
             ),
             max_waiting=max_waiting,
         )

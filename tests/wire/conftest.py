@@ -13,11 +13,6 @@ from tests.wire.process import Driver, node_missing, running_server
 from tests.wire.raw import Wire
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker by which a test names its rules."""
-    config.addinivalue_line("markers", "rule(*ids): the wire rules a test proves")
-
-
 @pytest.fixture(scope="session")
 def wire_postgres(request: pytest.FixtureRequest) -> str:
     """Administrator's URL of a Postgres; the mutants' script lends its own."""
