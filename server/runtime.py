@@ -24,6 +24,7 @@ from server.fleet import PATIENCE_OF_LEASE, Fleet
 from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
+from server.watchdog import LoopWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Runtime:
         tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(_agent_sql(settings, dsn))
         timer = await stack.enter_async_context(PeriodicWork())
+        await stack.enter_async_context(LoopWatchdog(settings.blocked_seconds))
         self.fleet = await stack.enter_async_context(
             Fleet(settings, database, worker_settings.worker_id)
         )

@@ -212,6 +212,11 @@ class Settings:
         number(0.01, 100),
         "This worker's share of the objects, as against other workers' weights.",
     )
+    blocked_seconds: float = setting(
+        1.0,
+        seconds(0.05, 3600),
+        "Code that keeps the event loop for so long is logged, with its stack.",
+    )
     show_errors: bool = setting(
         False,
         a_flag,

@@ -155,6 +155,31 @@ class SqlRunner(Protocol):
     async def drop_schema(self, target: SqlTarget, writes: WriteSet) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketOptions:
+    """What an object wants of all its sockets.
+
+    ``auto_response``: (request, response), texts that who holds the socket answers by
+    itself. ``event_seconds``: how long a handler may take.
+    """
+
+    auto_response: tuple[str, str] | None = None
+    event_seconds: float | None = None
+
+
+NO_OPTIONS = SocketOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the object keeps with a socket, for its next owner."""
+
+    tags: tuple[str, ...] = ()
+    # As the codec writes it.
+    attachment: str | bytes | None = None
+    options: SocketOptions = NO_OPTIONS
+
+
 class SocketPort(Protocol):
     """The front end's end of one client socket. Calls neither block nor raise."""
 
@@ -166,8 +191,8 @@ class SocketPort(Protocol):
 
     def close(self, code: int, reason: str) -> None: ...
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        """Have these at hand for the object's next owner."""
+    def keep(self, kept: Kept) -> None:
+        """Have this at hand for the object's next owner."""
 
     def acknowledged(self) -> None:
         """The effects of one of its messages have left."""

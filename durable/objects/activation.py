@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.domain.activations import ActivationState, step
@@ -23,6 +24,7 @@ from durable.domain.errors import (
     ValueRefused,
 )
 from durable.domain.ids import DurableObjectId
+from durable.domain.ports import NO_OPTIONS, SocketOptions
 from durable.domain.writes import ObjectRow
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
@@ -197,6 +199,8 @@ class Activation:
                 # Woken by its id alone: the stored name is the object's.
                 self.id = DurableObjectId(self.id.value, loaded.name)
                 self.rows.row = ObjectRow(self.id.tag, loaded.name)
+            for record in self._context.sockets.of(self.id.value):
+                self.socket_events.options = record.options
             token = current_activation.set(self)
             try:
                 self._instance = self.cls(DurableObjectState(self), self._context.env)
@@ -351,10 +355,11 @@ class Activation:
     ) -> WebSocket:
         """See ``ctx.accept_websocket``."""
         record = record_of(request, tags, socket_id)
+        record.options = self.socket_events.options
         self._context.sockets.add(self.id.value, record)
         record.port.accepted(self.id, record)
-        if record.tags:
-            self.emit(lambda: record.port.keep(record.tags, record.attachment))
+        if record.tags or record.options is not NO_OPTIONS:
+            self.emit(lambda: record.port.keep(record.kept))
         return self.websocket(record)
 
     def websocket(self, record: SocketRecord) -> WebSocket:
@@ -363,6 +368,13 @@ class Activation:
         if handle is None:
             handle = record.handle = WebSocket(record, self.emit)
         return handle
+
+    def set_socket_options(self, options: SocketOptions) -> None:
+        """What holds for all sockets, open ones and those to come."""
+        self.socket_events.options = options
+        for record in self._context.sockets.of(self.id.value):
+            record.options = options
+            self.emit(partial(record.port.keep, record.kept))
 
     def websockets(self) -> list[WebSocket]:
         """All open sockets."""

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from durable.domain.ports import SocketOptions  # msgspec looks at it
+
 HEAD = struct.Struct("!I")
 
 
@@ -174,6 +176,7 @@ class Keep(msgspec.Struct, array_like=True, tag=17):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
 
 
 class Acknowledged(msgspec.Struct, array_like=True, tag=18):
@@ -218,6 +221,8 @@ class Held(msgspec.Struct, array_like=True):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
+    answered: float | None
     clean: bool
 
 
@@ -252,6 +257,13 @@ class Gone(msgspec.Struct, array_like=True, tag=25):
     was_clean: bool
 
 
+class Answered(msgspec.Struct, array_like=True, tag=26):
+    """A client's text was answered where its socket is held."""
+
+    socket: int
+    at: float
+
+
 Frame = (
     Ping
     | Hint
@@ -279,6 +291,7 @@ Frame = (
     | Parted
     | Heard
     | Gone
+    | Answered
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -2,7 +2,8 @@
 
 ``python -m tests.benchmarks.sql`` compares ``await self.sql(…)`` in a live agent with
 the same statement on a connection of psycopg's own, in turns, in one process.
-``--agents N`` makes so many agents with a table each first, and says what that costs.
+``--agents N`` then makes so many agents with a table each, says what that costs, and
+compares again: with 5,000 it takes about two minutes.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import uvloop
+from psycopg.rows import class_row
 
 from agents import Agent, get_agent_by_name
 from server.embed import DurableRuntime
@@ -63,7 +66,7 @@ async def timed(work: Callable[[int], Awaitable[Any]], count: int) -> list[float
     return times
 
 
-async def compare(dsn: str, keeper: Any, samples: int) -> list[Verdict]:
+async def compare(dsn: str, keeper: Any, samples: int, agents: int) -> list[Verdict]:
     """The medians of ours and psycopg's, measured in turns."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as bare:
         await bare.execute(TABLE)
@@ -88,6 +91,8 @@ async def compare(dsn: str, keeper: Any, samples: int) -> list[Verdict]:
                 if turn >= 0:
                     ours += one
                     reference += other
+            if agents > 1:
+                title += f", {agents:,} agents"
             verdicts.append(_verdict(title, ours, reference, ratio))
         return verdicts
 
@@ -109,50 +114,96 @@ def _verdict(
     )
 
 
-async def make(env: Any, count: int) -> list[Any]:
-    """So many agents with a table each; says how long that took."""
-    begun = time.monotonic()
+async def make(env: Any, count: int) -> list[float]:
+    """So many agents more, with a table each; the seconds of each one's first SQL."""
     stubs = [await get_agent_by_name(Keeper, f"a{i}", env=env) for i in range(count)]
     waiting = iter(stubs)
+    times: list[float] = []
 
     async def work() -> None:
         for stub in waiting:
+            begun = time.perf_counter()
             await stub.prepare()
+            times.append(time.perf_counter() - begun)
 
     await asyncio.gather(*(work() for _ in range(AT_A_TIME)))
-    if count > 1:
-        seconds = time.monotonic() - begun
-        print(f"{count:,} agents with a table each: {seconds:.0f} s", file=sys.stderr)
-    return stubs
+    return times
 
 
-def _sizes(dsn: str) -> tuple[int, int]:
-    """Bytes of the database, and of Postgres's catalogs in it."""
-    with psycopg.connect(dsn) as connection:
-        row = connection.execute(
-            "SELECT pg_database_size(current_database()), "
-            "sum(pg_total_relation_size(oid))::bigint FROM pg_class "
-            "WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'"
-        ).fetchone()
+_LOOK = """
+SELECT pg_database_size(current_database()) AS database,
+    (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class
+     WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r') AS catalogs,
+    (SELECT count(*) FROM pg_class) AS relations,
+    (SELECT count(*) FROM pg_roles) AS roles
+"""
+_SETTINGS = (
+    "autovacuum",
+    "autovacuum_max_workers",
+    "autovacuum_naptime",
+    "max_locks_per_transaction",
+    "max_connections",
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the database and of its catalogs; rows of pg_class and pg_roles."""
+
+    database: int
+    catalogs: int
+    relations: int
+    roles: int
+
+
+def _sizes(dsn: str) -> Sizes:
+    with psycopg.connect(dsn, row_factory=class_row(Sizes)) as connection:
+        row = connection.execute(_LOOK).fetchone()
     assert row is not None
     return row
 
 
+def _settings(dsn: str) -> str:
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT name, current_setting(name) FROM unnest(%s::text[]) name",
+            (list(_SETTINGS),),
+        ).fetchall()
+    return ", ".join(f"{name} {value}" for name, value in rows)
+
+
+def _tell_growth(count: int, seconds: float, times: list[float], sizes: Any) -> None:
+    """What the agents cost: time, room, and entries in the catalogs."""
+    before, after = sizes
+    quantiles = statistics.quantiles(times, n=100)
+    each = (after.database - before.database) / count / 1000
+    catalogs = (after.catalogs - before.catalogs) / count / 1000
+    print(
+        f"{count:,} agents with a table each, {AT_A_TIME} at a time: {seconds:.0f} s, "
+        f"p50 {quantiles[49] * 1000:.0f} ms, p99 {quantiles[98] * 1000:.0f} ms\n"
+        f"each takes {each:.0f} kB, of which catalogs {catalogs:.0f} kB; all of the "
+        f"catalogs {after.catalogs / 1e6:.0f} MB, {after.relations:,} relations, "
+        f"{after.roles:,} roles",
+        file=sys.stderr,
+    )
+
+
 async def run(dsn: str, agents: int, samples: int) -> list[Verdict]:
-    """Migrate, make the agents, compare."""
+    """Migrate, compare; make the other agents, and compare again."""
     await asyncio.to_thread(migrate, dsn, 1024)
-    before = _sizes(dsn)
     settings = Settings(database_url=dsn)
     async with DurableRuntime([Keeper], settings=settings) as runtime:
-        stubs = await make(runtime.env, agents)
+        keeper = await get_agent_by_name(Keeper, "keeper", env=runtime.env)
+        await keeper.prepare()
+        verdicts = await compare(dsn, keeper, samples, 1)
         if agents > 1:
-            after = _sizes(dsn)
-            each = [(b - a) / agents / 1000 for a, b in zip(before, after, strict=True)]
-            print(
-                f"each takes {each[0]:.0f} kB, of which catalogs {each[1]:.0f} kB",
-                file=sys.stderr,
-            )
-        return await compare(dsn, stubs[0], samples)
+            print(_settings(dsn), file=sys.stderr)
+            before, begun = _sizes(dsn), time.monotonic()
+            times = await make(runtime.env, agents - 1)
+            seconds = time.monotonic() - begun
+            _tell_growth(agents - 1, seconds, times, (before, _sizes(dsn)))
+            verdicts += await compare(dsn, keeper, samples, agents)
+        return verdicts
 
 
 async def _main(chosen: argparse.Namespace, work: Path) -> list[Verdict]:

@@ -16,7 +16,14 @@ from uuid import UUID
 from durable.domain.alarms import Alarm
 from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
-from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
+from durable.domain.ports import (
+    Committable,
+    Frame,
+    Kept,
+    KeyRange,
+    Loaded,
+    SqlTarget,
+)
 from durable.domain.sql_result import SqlResult
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
 from durable.objects.activation_context import ActivationContext
@@ -287,7 +294,7 @@ class Port:
     closed: tuple[int, str] | None = None
     object_id: DurableObjectId | None = None
     record: Any = None
-    kept: tuple[tuple[str, ...], str | bytes | None] = ((), None)
+    kept: Kept = field(default_factory=Kept)
     done: int = 0
 
     def accepted(self, object_id: DurableObjectId, record: Any) -> None:
@@ -303,8 +310,8 @@ class Port:
         if self.closed is None:
             self.closed = (code, reason)
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        self.kept = (tags, attachment)
+    def keep(self, kept: Kept) -> None:
+        self.kept = kept
 
     def acknowledged(self) -> None:
         self.done += 1
