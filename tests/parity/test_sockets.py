@@ -11,7 +11,7 @@ import pytest
 
 from durable import DurableError, Request, Response, ValueRefused
 from durable.testing import Fleet
-from tests.parity.probe import Probe, inside, on, sleep, turns, until
+from tests.parity.probe import Gate, Probe, inside, on, sleep, turns, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -270,3 +270,79 @@ async def test_a_value_is_no_message(fleet: Fleet, stub: Any) -> None:
     async with await connect(fleet, stub):
         with pytest.raises(DurableError, match=r"json\.dumps"):
             await inside(stub, lambda it: it.ctx.get_websockets()[0].send({"a": 1}))
+
+
+def answer(it: Probe, request: str | None, response: str = "") -> Any:
+    it.ctx.set_websocket_auto_response(request, response)
+    return it.ctx.get_websocket_auto_response()
+
+
+def answered(it: Probe) -> Any:
+    (socket,) = it.ctx.get_websockets()
+    return it.ctx.get_websocket_auto_response_timestamp(socket)
+
+
+@pytest.mark.rule("S8.19", "S8.20")
+async def test_an_automatic_response_is_sent_without_waking_the_object(
+    fleet: Fleet, stub: Any, heard: list[Any]
+) -> None:
+    on(stub, "answer")(answer)
+    async with await connect(fleet, stub) as socket:
+        assert await inside(stub, answered) is None
+        assert await stub.do("answer", "ping", "pong") == ("ping", "pong")
+        await sleep(fleet, stub)
+        for _ in range(2):
+            await socket.send_str("ping")
+            assert await socket.receive_str(timeout=5) == "pong"
+        assert Probe.lives[stub.name] == 1
+        # Only this very text, and only text.
+        await socket.send_str("ping ")
+        await socket.send_bytes(b"ping")
+        await until(lambda: len(heard) == 2)
+        assert heard == ["ping ", b"ping"]
+        assert (await inside(stub, answered)).tzinfo is not None
+        assert await stub.do("answer", None) is None
+        await socket.send_str("ping")
+        await until(lambda: len(heard) == 3)
+
+
+@pytest.mark.rule("S8.19")
+async def test_an_automatic_response_has_up_to_2048_bytes(stub: Any) -> None:
+    on(stub, "answer")(answer)
+    longest = "é" * 1024
+    assert await stub.do("answer", longest, longest) == (longest, longest)
+    for request, response in ((longest + "a", "b"), ("a", longest + "b")):
+        with pytest.raises(ValueRefused, match="2048"):
+            await stub.do("answer", request, response)
+
+
+@pytest.mark.rule("S8.21")
+async def test_a_handler_that_outlasts_the_event_timeout_is_cancelled(
+    fleet: Fleet, stub: Any
+) -> None:
+    ended: list[str] = []
+
+    @on(stub, "message")
+    async def receive(it: Probe, socket: Any, message: str) -> None:
+        if message == "for ever":
+            try:
+                await Gate()()
+            finally:
+                ended.append(message)
+        socket.send(f"heard {message}")
+
+    def limit(it: Probe, seconds: Any) -> Any:
+        it.ctx.set_hibernatable_websocket_event_timeout(seconds)
+        return it.ctx.get_hibernatable_websocket_event_timeout()
+
+    on(stub, "limit")(limit)
+    assert await stub.do("limit", 0.05) == 0.05
+    async with await connect(fleet, stub) as socket:
+        await socket.send_str("for ever")
+        await until(lambda: ended)
+        await socket.send_str("briefly")
+        assert await socket.receive_str(timeout=5) == "heard briefly"
+    assert await stub.do("limit", 7 * 86_400) == 7 * 86_400
+    with pytest.raises(DurableError):
+        await stub.do("limit", 7 * 86_400 + 1)
+    assert await stub.do("limit", None) is None
