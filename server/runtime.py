@@ -187,6 +187,10 @@ class Runtime:
             "sockets": self.front.sockets,
             "shards": self.worker.shards.owned,
             "links": len(self.fleet.mesh),
+            "link_queue": sum(
+                peer.connection.queued for peer in self.fleet.mesh.peers()
+            ),
+            "cache": self.worker.cache.total,
         }
 
 
