@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeVar
 
+from agents import work_clock
 from agents.agent import Agent
 from agents.chat import protocol
 from agents.chat.delivery import Delivery
@@ -23,6 +24,7 @@ from agents.chat.turn_order import Concurrency, Turn, concurrency_of
 from agents.chat.turn_store import TurnStore
 from agents.chat.turns import Turns, current_turn
 from agents.jobs import new_id
+from agents.work_clock import not_before
 from durable import Request, Response
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ State = TypeVar("State", default=Any)
 Messages = Sequence[Message]
 
 GET_MESSAGES = "get-messages"
+# So often it is looked after a turn that runs. A drain that cuts one off tells nobody;
+# so much later the next owner does.
+LOOK_SECONDS = 5.0
 # What ``chat_recovery = True`` stands for.
 RECOVERIES = 5
 
@@ -87,7 +92,12 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
             self._delivery,
         )
         self._resume = Resume(
-            storage, self._turn_store, self._turns, self._delivery, self._remembered
+            storage,
+            self._transcript,
+            self._turn_store,
+            self._turns,
+            self._delivery,
+            self._remembered,
         )
         self.frame_types = {
             protocol.REQUEST: self._requests.asked,
@@ -211,11 +221,15 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         """A client has connected: it hears of a stream before all else."""
         self._resume.connected(connection)
 
-    def websocket_restored(self, websocket: WebSocket) -> None:
-        """Say the state, and the end of the last turn, again."""
+    def websocket_restored(self, websocket: WebSocket) -> Any:
+        """Say the state, the history and the end of the last turn again."""
         super().websocket_restored(websocket)
         connection = self._connections.of(websocket)
-        self._resume.restored(connection)
+        if connection in self._recovery.told:
+            # It was connected when that was found out.
+            self._recovery.told.discard(connection)
+            return None
+        return self._resume.restored(connection)
 
     # --- for the parts of the chat
 
@@ -232,7 +246,7 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
 
     async def chat_goes_on(self) -> None:
         """There is something to do: if this owner is lost, the next one is woken."""
-        await self._work.wake_by(self._work.heartbeat())
+        await self._work.wake_by(not_before(work_clock.now() + LOOK_SECONDS))
 
     # --- inside
 
@@ -255,7 +269,7 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
 
     async def _next_look(self) -> int | None:
         busy = len(self._turns.order) or self._remembered.owed is not None
-        return self._work.heartbeat() if busy else None
+        return not_before(work_clock.now() + LOOK_SECONDS) if busy else None
 
     async def _history(self) -> AsyncIterator[bytes]:
         opening = b"["

@@ -12,6 +12,7 @@ from agents.chat.turns import end_frame
 if TYPE_CHECKING:
     from agents.chat.delivery import Delivery
     from agents.chat.remembered import Remembered
+    from agents.chat.transcript import Transcript
     from agents.chat.turn_store import TurnRow, TurnStore
     from agents.chat.turns import Turns
     from agents.connection import Connection
@@ -21,17 +22,26 @@ if TYPE_CHECKING:
 class Resume:
     """Answers the probes and acknowledgements of one chat's clients."""
 
-    __slots__ = ("_delivery", "_remembered", "_storage", "_store", "_turns")
+    __slots__ = (
+        "_delivery",
+        "_remembered",
+        "_storage",
+        "_store",
+        "_transcript",
+        "_turns",
+    )
 
     def __init__(
         self,
         storage: RowStorage,
+        transcript: Transcript,
         store: TurnStore,
         turns: Turns,
         delivery: Delivery,
         remembered: Remembered,
     ) -> None:
         self._storage = storage
+        self._transcript = transcript
         self._store = store
         self._turns = turns
         self._delivery = delivery
@@ -91,8 +101,10 @@ class Resume:
             ended = end_frame(row, replay=True)
         self._delivery.one(connection, ended)
 
-    def restored(self, connection: Connection) -> None:
+    async def restored(self, connection: Connection) -> None:
         """The owner was lost, and perhaps the last that it said: say it again."""
+        raws = await self._transcript.all_raw()
+        self._delivery.one(connection, protocol.messages(raws))
         last = self._store.last_ended()
         if last is not None:
             self._delivery.one(connection, end_frame(last[1]))

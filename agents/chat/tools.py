@@ -179,7 +179,9 @@ class Tools:
                 if not act(part):
                     return None
                 # It must not be lost with the owner: the rest follows at the end.
-                self._transcript.put(message)
+                turn = self._turns.order.running
+                ids = [] if turn is None else turn.message_ids
+                self._transcript.put(message, after=ids[-1] if ids else None)
                 return message
         found = find_tool(reversed(self._transcript.messages), call_id)
         if found is None and self._transcript.has_older:

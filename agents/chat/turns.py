@@ -299,7 +299,9 @@ class Turns:
         if self._undo or not self.stream.said_something:
             return None
         message = self.stream.message
-        self._transcript.put(message)
+        # What came meanwhile, and waits, is said after it.
+        asked = turn.message_ids[-1] if turn.message_ids else None
+        self._transcript.put(message, after=asked)
         self._transcript.trim(self._agent.max_persisted_messages)
         return message
 

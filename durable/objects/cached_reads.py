@@ -91,7 +91,7 @@ class CachedReads:
     ) -> dict[str, Stored]:
         """A range of rows: what Postgres has, under what was written since."""
         if self.cache.knows_all(space):
-            return in_order(self.cache.rows_of(space), wanted)
+            return self.cache.scan(space, wanted)
         dirty = dict(self._dirty(space))
         limit = wanted.limit
         asked = KeyRange(
@@ -107,7 +107,7 @@ class CachedReads:
             )
         if self.cache.knows_all(space):
             # All was deleted meanwhile.
-            return in_order(self.cache.rows_of(space), wanted)
+            return self.cache.scan(space, wanted)
         return in_order({**rows, **dirty, **dict(self._dirty(space))}.items(), wanted)
 
     async def count(self, space: str, keys: Sequence[str]) -> int:

@@ -492,3 +492,27 @@ async def test_a_debounced_message_waits_for_the_last_one(
 
 def _strategy(given: Any) -> Any:
     return concurrency_of(given)
+
+
+async def test_an_answer_stands_behind_its_question_whatever_came_meanwhile(
+    room: Room, speech: Speech
+) -> None:
+    author, other = await room.client(), await room.client()
+    author.ask("r1", user("u1"))
+    await room.settle()
+    other.ask("r2", user("u1"), user("u2"))
+    other.ask("r3", user("u1"), user("u2"), user("u3"))
+    for said in ("one", "two", "three"):
+        speech.say(said)
+        speech.end()
+        await room.settle()
+    texts = [m["parts"][-1]["text"] for m in await room.stored()]
+    assert texts == ["hi", "one", "hi", "two", "hi", "three"]
+    assert [m["id"] for m in (await room.stored())[::2]] == ["u1", "u2", "u3"]
+
+    def shown(agent: Chat) -> list[str]:
+        return [m["id"] for m in agent.messages]
+
+    assert await room.act(shown) == [m["id"] for m in await room.stored()]
+    await room.lose_owner()
+    assert await room.act(shown) == [m["id"] for m in await room.stored()]
