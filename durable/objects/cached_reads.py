@@ -114,6 +114,13 @@ class CachedReads:
         """How many of these rows Postgres has; the caller has shut the gate."""
         return len(await self._read(space, keys, shut=False))
 
+    async def size(self, schema: str | None) -> int:
+        """Bytes of all that Postgres has of the object, with the tables of a schema."""
+        with self._reading(shut=True):
+            return await self._reader.size(
+                self._owner.claim.shard, self._owner.object_id, schema
+            )
+
     async def _row(self, slot: Slot, shut: bool, learn: bool) -> Stored | None:
         space, key = slot
         return (await self.rows(space, [key], shut=shut, learn=learn))[key]

@@ -129,6 +129,10 @@ class Rows:
         await self._read("scan")
         return found
 
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        await self._read("size")
+        return sum(len(value) for value in self.kv.get(object_id, {}).values())
+
     async def drain(self, shard: int) -> None:
         self.drains += 1
         await self._read("drain")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from durable import DurableError, RemoteError, SqlError
+from durable import DurableError, RemoteError, SqlError, ValueRefused
 from durable.testing import Fleet
 from tests.parity.probe import Probe, inside, sleep
 
@@ -134,6 +134,29 @@ async def test_more_columns_parameters_and_larger_values_than_in_sqlite(
         return sum(map(len, row.values()))
 
     assert await inside(stub, work) == 150 * 30_000
+
+
+@pytest.mark.rule("S3.13")
+async def test_database_size_counts_keys_and_tables(fleet: Fleet, stub: Any) -> None:
+    async def size(it: Probe) -> int:
+        return int(await it.storage.database_size())
+
+    async def in_transaction(it: Probe) -> None:
+        async with it.storage.transaction():
+            await it.storage.database_size()
+
+    sizes = [await inside(stub, size)]
+    await inside(stub, lambda it: it.storage.put("a", b"x" * 100_000))
+    sizes.append(await inside(stub, size))
+    await inside(stub, lambda it: it.storage.sql(PEOPLE))
+    sizes.append(await inside(stub, size))
+    assert sizes[0] == 0
+    assert 100_000 <= sizes[1] <= 100_100
+    assert sizes[2] >= sizes[1] + 16_384
+    with pytest.raises(ValueRefused, match="transaction"):
+        await inside(stub, in_transaction)
+    await inside(stub, lambda it: it.storage.delete_all())
+    assert await inside(stub, size) == 0
 
 
 @pytest.mark.rule("S3.10")
