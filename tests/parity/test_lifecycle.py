@@ -208,6 +208,33 @@ async def test_on_deactivate_runs_before_an_idle_object_sleeps_and_may_write(
 
 
 @pytest.mark.rule("S7.12")
+async def test_on_deactivate_has_ended_when_the_next_instance_begins(
+    fleet: Fleet, stub: Any
+) -> None:
+    stub = fleet.env.Farewell.get_by_name(stub.name)
+
+    async def farewell(it: Probe, _: str) -> None:
+        await asyncio.sleep(0.01)
+        it.storage.put("last words", it.memory)
+
+    async def load(it: Probe) -> None:
+        it.memory = await it.storage.get("last words") or []
+
+    def construct(it: Probe) -> None:
+        it.ctx.block_concurrency_while(lambda: load(it))
+
+    on(stub, "deactivate")(farewell)
+    on(stub, "constructor")(construct)
+    for n in range(3):
+        assert await stub.remembered() == list(range(n))
+        await stub.remember(n)
+        evicting = asyncio.create_task(fleet.evict(stub))
+        await asyncio.sleep(0)
+        assert await stub.remembered() == list(range(n + 1))
+        assert await evicting
+
+
+@pytest.mark.rule("S7.12")
 async def test_on_deactivate_runs_before_an_object_moves(durable_postgres: str) -> None:
     told: list[str] = []
     async with own_fleet(durable_postgres, nodes=2) as fleet:
