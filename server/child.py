@@ -42,6 +42,8 @@ class Child:
         self.ready: asyncio.Future[str | None] = (
             asyncio.get_running_loop().create_future()
         )
+        self.failed: str | None = None
+        """What it said of why it ended before it was ready."""
         self._writer: asyncio.StreamWriter
         self._reading: asyncio.Task[None]
 
@@ -67,9 +69,10 @@ class Child:
         """Hear it until it has ended: then its end of the pair is closed."""
         with contextlib.suppress(OSError):
             while line := await reader.readline():
-                text = json.loads(line).get("ready")
-                if text is not None and not self.ready.done():
-                    self.ready.set_result(text)
+                said = json.loads(line)
+                self.failed = said.get("failed")
+                if "ready" in said and not self.ready.done():
+                    self.ready.set_result(said["ready"])
         await self.process.wait()
         if not self.ready.done():
             self.ready.set_result(None)
@@ -85,10 +88,25 @@ class Child:
         if not self._writer.is_closing():
             self._writer.write(json.dumps(message).encode() + b"\n")
 
+    def follow(self, orders: asyncio.Future[dict[str, Any]]) -> None:
+        """Tell it what a future has brought."""
+        if not orders.cancelled():
+            self.tell(orders.result())
+
     def signal(self, number: int) -> None:
         """Send it a signal, if it lives."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
+        if self.alive:
+            # Not `send_signal`: it looks for the exit code, and takes it from asyncio.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)
+
+    def why(self) -> str:
+        """Why it ended, as it said itself, or as its exit code tells."""
+        if self.failed is not None:
+            return self.failed
+        code = self.process.returncode
+        assert code is not None  # it has ended
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
     async def wait(self) -> int:
         """Its exit code, when it has ended."""

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
 
 from server import (
     cli_classes,
@@ -37,8 +36,6 @@ from server.config_reader import ConfigError
 from server.settings import Settings, SettingsError, describe
 from server.user_module import DISTRIBUTION, UserModuleError
 
-_INTERRUPTED: Final = 130
-
 
 def run(arguments: list[str]) -> int:
     """Runs one command; returns the exit code."""
@@ -47,9 +44,14 @@ def run(arguments: list[str]) -> int:
     try:
         return command(options)
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return cli_node.INTERRUPTED
     except _expected_errors() as error:
-        print(f"durable: {logs.redact(str(error))}", file=sys.stderr)
+        text = logs.redact(str(error))
+        starter = getattr(options, "starter", None)
+        if starter is None:
+            print(f"durable: {text}", file=sys.stderr)
+        else:
+            starter.failed(text)
         return 1
 
 

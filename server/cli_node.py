@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import logging
 import os
-from collections.abc import Coroutine
+import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +25,7 @@ from server.user_module import (
     UserModuleError,
     check_installation,
     load_user_module,
+    reload_user_module,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED: Final = 130
 _MODULES: Final = ("app.py", "main.py")
 
 
@@ -46,6 +50,12 @@ def add_commands(commands: Any) -> None:
         "application (default: main of durable.toml, or app.py, or main.py)",
     )
     dev.set_defaults(command=_dev)
+
+    dev.add_argument(
+        "--no-reload",
+        action="store_true",
+        help="one process that doesn't watch the code",
+    )
 
     serve = commands.add_parser("serve", help="run it in production")
     serve.add_argument(
@@ -88,18 +98,70 @@ def _processes(text: str) -> int:
 
 
 def _dev(options: argparse.Namespace) -> int:
+    starter = _starter(options)
     settings = _settings_of(options, dev=True)
     if options.module is None and settings.project.main is None:
         options.module = _default_module()
+    if starter is not None:
+        return _dev_node(settings, options.module, starter)
+    # A node that is a part of something larger is left alone.
+    alone = settings.role != "both" or settings.link_port or settings.link_advertise
+    if not options.no_reload and not alone:
+        return _dev_following(settings, options.module)
     module = _load(options.module, settings)
     return _run_loop(_run_dev(settings, module))
 
 
+def _dev_following(settings: Settings, module: str | None) -> int:
+    """Load nothing here: the nodes do, and say what is wrong with it."""
+    from server.dev import serve_dev
+    from server.supervisor import StartError
+
+    try:
+        served = asyncio.run(serve_dev(settings, module))
+    except StartError as error:
+        raise CommandError(error.said or str(error)) from error
+    except OSError as error:
+        raise _port_error(settings, error) from error
+    return 0 if served else INTERRUPTED
+
+
+def _dev_node(settings: Settings, target: str | None, starter: Supervised) -> int:
+    """One of the nodes: it loads the code, and is told of a newer one."""
+    if settings.log_level == "info":
+        # Links come and go with every edit; who looks for that asks for more.
+        logging.getLogger("server.link").setLevel(logging.WARNING)
+    # The cache of bytecode tells versions apart by seconds; edits come faster.
+    sys.dont_write_bytecode = True
+    module = _load(target, settings)
+    sys.dont_write_bytecode = False
+    orders = starter.ask()
+    if orders is None:
+        return 0
+    dsn = orders["database_url"]
+
+    def load() -> UserModule:
+        sys.dont_write_bytecode = True
+        try:
+            return _load(target, settings, again=True)
+        finally:
+            sys.dont_write_bytecode = False
+
+    newer = load if settings.role == "front" else None
+    with contextlib.ExitStack() as stack:
+        if orders["embedded"]:
+            from server.embedded_postgres import in_use
+
+            # It drains before Postgres ends, even if who started both was killed.
+            stack.enter_context(in_use(settings.data_dir))
+        return _run_loop(_run_node(settings, dsn, module, starter, newer))
+
+
 def _serve(options: argparse.Namespace) -> int:
+    starter = _starter(options)
     settings = _settings_of(options, dev=False)
     if options.module is None and settings.project.main is None:
         options.wrong_usage("MODULE is missing, and durable.toml has no main")
-    starter = _starter(options)
     several = starter is None and settings.processes > 1
     if not several:
         module = _load(options.module, settings)
@@ -136,7 +198,9 @@ def _starter(options: argparse.Namespace) -> Supervised | None:
         return None
     from server.supervised import Supervised
 
-    return Supervised(options.supervised)
+    starter = Supervised(options.supervised)
+    options.starter = starter  # for what `run` has to say
+    return starter
 
 
 def _settings_of(options: argparse.Namespace, *, dev: bool) -> Settings:
@@ -157,23 +221,28 @@ def _settings_of(options: argparse.Namespace, *, dev: bool) -> Settings:
     return settings
 
 
-def _load(target: str | None, settings: Settings) -> UserModule:
+def _load(target: str | None, settings: Settings, *, again: bool = False) -> UserModule:
     """Finds out what can be wrong with the module before anything is started."""
     from durable import DurableObject
     from server.config_bindings import bindings_of
 
+    load = reload_user_module if again else load_user_module
     if target is None:
         assert settings.project.main is not None  # the command has asked
-        module = _load_configured(settings.project.main, DurableObject)
+        module = _load_configured(settings.project.main, load)
     else:
-        module = load_user_module(target, DurableObject)
+        module = load(target, DurableObject)
     bindings_of(settings.project, {cls.__name__: cls for cls in module.classes})
     return module
 
 
-def _load_configured(main: Configured, base: type) -> UserModule:
+def _load_configured(
+    main: Configured, load: Callable[[str, type], UserModule]
+) -> UserModule:
+    from durable import DurableObject
+
     try:
-        return load_user_module(main.value, base)
+        return load(main.value, DurableObject)
     except UserModuleError as error:
         raise UserModuleError(f"{main.where}: {error}") from error
 
@@ -228,7 +297,11 @@ async def _run_serve(
 
 
 async def _run_node(
-    settings: Settings, dsn: str, module: UserModule, starter: Supervised | None
+    settings: Settings,
+    dsn: str,
+    module: UserModule,
+    starter: Supervised | None,
+    newer: Callable[[], UserModule] | None = None,
 ) -> None:
     from server.doors import open_door
     from server.node import run_node
@@ -241,7 +314,8 @@ async def _run_node(
     if closed:
         raise CommandError(closed)
     try:
-        await run_node(dataclasses.replace(settings, database_url=dsn), module, starter)
+        settings = dataclasses.replace(settings, database_url=dsn)
+        await run_node(settings, module, starter, newer)
     except OSError as error:
         raise _port_error(settings, error) from error
 

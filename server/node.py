@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import math
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,13 @@ from typing import Any
 from aiohttp import web
 
 from server.admin import Admin
+from server.config_reader import ConfigError
 from server.runtime import Runtime
 from server.settings import Settings
 from server.supervised import Starter, Terminal
 from server.user_module import UserModule, UserModuleError
+
+log = logging.getLogger(__name__)
 
 # A peer that doesn't acknowledge for so long is gone; the kernel finds out.
 PEER_SECONDS = 30
@@ -43,11 +47,15 @@ class _Outside:
 
 
 async def run_node(
-    settings: Settings, module: UserModule, starter: Starter | None = None
+    settings: Settings,
+    module: UserModule,
+    starter: Starter | None = None,
+    load: Callable[[], UserModule] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends at once.
 
-    ``starter`` hears when the node serves; without it standard output does.
+    ``starter`` hears when the node serves; without it standard output does. ``load``
+    gives a newer version of the module, when the starter says that there is one.
 
     Raises:
         OSError: the address can't be listened on.
@@ -57,7 +65,8 @@ async def run_node(
     public = settings.role != "worker"
     listening = _listen(settings, shared=starter.shares_port) if public else None
     stop = _on_signals()
-    starter.watch(stop.set, lambda _: None)
+    newer = asyncio.Event()
+    starter.watch(stop.set, lambda _: newer.set())
     fetch = module.app if module.kind == "fetch" else None
     async with (
         Admin(settings) as admin,
@@ -67,6 +76,9 @@ async def run_node(
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGUSR1, _print_counts, runtime
         )
+        if load is not None:
+            following = asyncio.create_task(_follow(runtime, newer, load))
+            following.add_done_callback(lambda _: stop.set())
         if listening is None:
             starter.ready(f"Ready as a worker, link on {runtime.link_address}")
             await stop.wait()
@@ -77,6 +89,24 @@ async def run_node(
         else:
             outside = _Outside(listening, stop, starter)
             await _serve(runtime, module, outside, settings)
+
+
+async def _follow(
+    runtime: Runtime,
+    newer: asyncio.Event,
+    load: Callable[[], UserModule],
+) -> None:
+    """Take every newer version of the module in, until one can't be taken in here."""
+    while await newer.wait():
+        newer.clear()
+        try:
+            module = load()
+            if module.kind not in (None, "fetch"):
+                # What is mounted stays mounted: the next process has the new one.
+                return
+            await runtime.adopt(module)
+        except (UserModuleError, ConfigError) as error:
+            log.error("%s", error)  # it is the user's, and has no trace
 
 
 async def _serve(

@@ -93,6 +93,10 @@ class Supervised:
 
         loop.add_reader(self._socket, readable)
 
+    def failed(self, text: str) -> None:
+        """Tell the supervisor why this node ends before it serves."""
+        self._say({"failed": text})
+
     def _say(self, message: dict[str, Any]) -> None:
         # If nobody hears it any more, the reader finds out.
         try:

@@ -13,7 +13,7 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from server.child import Child, Spawn
 
@@ -30,7 +30,11 @@ GRACE_SECONDS: Final = 10.0
 
 
 class StartError(Exception):
-    """A node can't be started; the text is for the operator."""
+    """A node can't be started; ``said`` is what it said itself, if it did."""
+
+    def __init__(self, text: str, ended: Child) -> None:
+        super().__init__(f"{text}: {ended.why()}")
+        self.said = ended.failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +56,16 @@ class Limits:
 class Slot:
     """The place of one node: it is taken by one process after another."""
 
-    def __init__(self, spawn: Spawn, limits: Limits) -> None:
+    def __init__(
+        self,
+        spawn: Spawn,
+        limits: Limits,
+        orders: asyncio.Future[dict[str, Any]] | None = None,
+    ) -> None:
+        """``orders``: what each process is told first, when it is known."""
         self.spawn = spawn
         self._limits = limits
+        self._orders = orders
         self._hurry = asyncio.Event()
         self._stopping = False
         self._leaving: dict[Child, asyncio.Task[None]] = {}
@@ -69,7 +80,7 @@ class Slot:
         limits, loop = self._limits, asyncio.get_running_loop()
         failures = unstarted = 0
         while not self._stopping:
-            self.child = await Child.start(self.spawn)
+            self.child = await self._start()
             if self._stopping:
                 await self.child.stop(limits.patience)
                 return
@@ -78,40 +89,47 @@ class Slot:
             if text is not None:
                 unstarted = 0
                 ready(text)
-            code = await self._end()
+            ended = await self._end()
             if self._stopping:
                 return
             if text is None:
                 unstarted += 1
-                self._check(code, unstarted, first=not served.is_set())
+                self._check(ended, unstarted, first=not served.is_set())
             failures = 1 if loop.time() - began > limits.calm else failures + 1
-            pause = 0.0 if code == 0 else limits.pause(failures)
+            pause = 0.0 if ended.process.returncode == 0 else limits.pause(failures)
             log.error(
                 "%s ended (%s): it is started again in %.2f s",
                 self.spawn.name,
-                _told(code),
+                ended.why(),
                 pause,
             )
             await self._pause(pause)
 
-    def _check(self, code: int, unstarted: int, *, first: bool) -> None:
+    async def _start(self) -> Child:
+        child = await Child.start(self.spawn)
+        if self._orders is not None:
+            self._orders.add_done_callback(child.follow)
+        return child
+
+    def _check(self, ended: Child, unstarted: int, *, first: bool) -> None:
         attempts = self._limits.attempts
         if first:
-            raise StartError(f"{self.spawn.name} could not start ({_told(code)})")
+            raise StartError(f"{self.spawn.name} could not start", ended)
         if attempts is not None and unstarted >= attempts:
             raise StartError(
                 f"{self.spawn.name} could not be started again, {unstarted} times in a "
-                f"row (the last time {_told(code)})"
+                "row; the last time",
+                ended,
             )
 
-    async def _end(self) -> int:
-        """The exit code of the process that has the place when it ends."""
+    async def _end(self) -> Child:
+        """The process that has the place when it ends."""
         while True:
             child = self.child
             assert child is not None  # it was started
-            code = await child.wait()
+            await child.wait()
             if child is self.child:
-                return code
+                return child
 
     async def _pause(self, seconds: float) -> None:
         self._hurry.clear()
@@ -122,28 +140,28 @@ class Slot:
             except TimeoutError:
                 return
 
-    async def replace(self) -> bool:
+    async def replace(self) -> str | None:
         """Start a successor, and end the process when that serves.
 
-        False: it doesn't start, and nothing has changed.
+        Returns why it doesn't start, if it doesn't: then nothing has changed.
         """
         before = self.child
         if before is None or not before.alive or not before.ready.done():
             # Nobody to take over from: the next start is the new one.
             self._hurry.set()
-            return True
-        child = await Child.start(self.spawn)
+            return None
+        child = await self._start()
         if await child.ready is None:
             await child.wait()
-            return False
+            return child.why()
         if self._stopping:
             await child.stop(self._limits.patience)
-            return False
+            return None
         self.child = child
         leaving = asyncio.create_task(before.stop(self._limits.patience))
         self._leaving[before] = leaving
         leaving.add_done_callback(lambda _: self._leaving.pop(before))
-        return True
+        return None
 
     async def stop(self) -> None:
         """Drain it for good."""
@@ -223,7 +241,3 @@ class Supervisor:
             loop.add_signal_handler(number, asked)
         loop.add_signal_handler(signal.SIGUSR1, send, signal.SIGUSR1)
         return stopped
-
-
-def _told(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
