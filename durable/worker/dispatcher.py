@@ -185,7 +185,7 @@ class Dispatcher:
         return evicted
 
     async def evict(self, activation: Activation) -> None:
-        """End one that is idle, as the evictor does; returns when its hook has ended."""
+        """End one that is idle, as the evictor does, and return when its hook has."""
         self._retire(activation, "idle")
         if activation in self._retiring:
             await asyncio.wait([self._retiring[activation]])
