@@ -12,6 +12,7 @@ from agents import work_clock
 from agents.agent import Agent
 from agents.chat import protocol
 from agents.chat.delivery import Delivery
+from agents.chat.events import Events
 from agents.chat.recovery import Recovery
 from agents.chat.remembered import Remembered
 from agents.chat.requests import Requests
@@ -99,6 +100,7 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
             self._delivery,
             self._remembered,
         )
+        self._events = Events(storage, self._turn_store, self._turns)
         self.frame_types = {
             protocol.REQUEST: self._requests.asked,
             protocol.CANCEL: self._requests.cancelled,
@@ -206,6 +208,14 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
             return False
         await self._tools.owe()
         return True
+
+    def chat_events(self, request: Request) -> Response:
+        """Answer with the stream that runs, as Server-Sent Events; 204 if none does.
+
+        With ``Last-Event-ID`` the stream of that event goes on after it, also if it
+        has ended.
+        """
+        return self._events.answer(request)
 
     # --- events, from the agent's floor
 

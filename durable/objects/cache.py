@@ -76,6 +76,10 @@ class Cache:
                 self._before.pop(slot, None)
         self._put(slot, value)
 
+    def is_tentative(self, slot: Slot) -> bool:
+        """Whether a roll-back would make it what it was before the transaction."""
+        return self._before is not None and slot in self._before
+
     def learn(
         self, space: str, keys: Iterable[str], found: Mapping[str, Stored]
     ) -> None:
@@ -117,21 +121,19 @@ class Cache:
         """
         if self.bytes <= keep:
             return
-        self._forgetful.add(USER_SPACE)
-        for slot, value in dirty.items():
-            if value is None and slot not in self._rows:
-                # That it is gone was known because all was.
-                self._put(slot, None)
+        self._lose_track(USER_SPACE, dirty)
         for slot in [s for s in self._rows if s[0] == USER_SPACE and s not in dirty]:
             if self._before is None or slot not in self._before:
                 self._drop(slot)
             if self.bytes <= keep:
                 break
 
-    def forget(self, slot: Slot) -> None:
-        """Let go of one row, which Postgres has."""
-        if slot in self._rows and (self._before is None or slot not in self._before):
-            self._forgetful.add(slot[0])
+    def forget(self, slot: Slot, dirty: Mapping[Slot, Stored | None]) -> None:
+        """Let go of one row unless it is dirty; see ``trim``."""
+        if slot in dirty or slot not in self._rows:
+            return
+        if self._before is None or slot not in self._before:
+            self._lose_track(slot[0], dirty)
             self._drop(slot)
 
     def scan(self, space: str, wanted: KeyRange) -> dict[str, Stored]:
@@ -150,6 +152,14 @@ class Cache:
             if value is not None:
                 found[keys[place]] = value
         return found
+
+    def _lose_track(self, space: str, dirty: Mapping[Slot, Stored | None]) -> None:
+        """From now on a row that isn't here may be in Postgres."""
+        self._forgetful.add(space)
+        for slot, value in dirty.items():
+            if slot[0] == space and value is None and slot not in self._rows:
+                # That it is gone was known because all was.
+                self._put(slot, None)
 
     def _put(self, slot: Slot, value: Stored | None) -> None:
         old = self._rows.get(slot, UNKNOWN)
