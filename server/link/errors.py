@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from durable import BodyTooLarge, DurableError, RemoteError, SqlError
+from durable import BodyTooLarge, BodyTooSlow, DurableError, RemoteError, SqlError
 from durable.domain import errors
 from server.link.frames import Fault
 
@@ -13,7 +13,7 @@ _KINDS: dict[str, type[DurableError]] = {
     and issubclass(kind, DurableError)
     # These have more than a message.
     and kind not in (RemoteError, SqlError)
-} | {BodyTooLarge.__name__: BodyTooLarge}
+} | {kind.__name__: kind for kind in (BodyTooLarge, BodyTooSlow)}
 
 
 def fault_of(error: BaseException) -> Fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+import durable
 from durable import (
     BodyTooLarge,
     DurableError,
@@ -43,6 +44,19 @@ def test_an_error_of_the_runtime_keeps_its_class_and_what_it_has(
     assert type(found) is type(error)
     assert str(found) == str(error)
     assert vars(found) == vars(error)
+
+
+def test_every_public_error_crosses_as_itself() -> None:
+    public = [getattr(durable, name) for name in durable.__all__]
+    kinds = [
+        kind
+        for kind in public
+        if isinstance(kind, type)
+        and issubclass(kind, DurableError)
+        and kind not in (DurableError, RemoteError, SqlError)
+    ]
+    assert len(kinds) > 10
+    assert [type(crossed(kind("text"))) for kind in kinds] == kinds
 
 
 def test_another_is_a_remote_error_with_its_name() -> None:
