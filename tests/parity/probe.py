@@ -57,7 +57,7 @@ class Probe(DurableObject):
     async def fetch(self, request: Request) -> Response:
         if request.is_upgrade:
             socket = self.ctx.accept_websocket(request, request.query.getall("tag", []))
-            self._do("connected", socket)
+            self._do("connected", socket, request)
             return Response.upgrade(socket)
         answer = self._do("fetch", request)
         if answer is None:

@@ -199,6 +199,26 @@ async def test_a_run_whose_writes_are_lost_is_begun_again_and_not_counted(
     assert await get_alarm(stub) is None
 
 
+@pytest.mark.rule("S6.14", "S6.21")
+async def test_the_pause_after_faults_grows_and_an_exception_begins_anew(
+    fleet: Fleet, stub: Any
+) -> None:
+    def work(it: Probe) -> None:
+        if len(rung.times) <= 3:
+            fleet.fail_commit(stub)
+            it.storage.put("a", 1)
+        elif len(rung.times) == 4:
+            fail(it)
+
+    rung = Rung(stub, work)
+    await set_alarm(stub, timedelta(seconds=10))
+    await fleet.clock.advance(minutes=2)
+    pauses = [later - earlier for earlier, later in pairwise(rung.times)]
+    for pause, seconds in zip(pauses, (2, 4, 8, 2), strict=True):
+        assert seconds <= pause <= seconds * 1.25
+    assert [info.retry_count for info in rung.infos] == [0, 0, 0, 0, 1]
+
+
 @pytest.mark.rule("S6.15")
 async def test_set_alarm_is_a_write_like_any_other(fleet: Fleet, stub: Any) -> None:
     rung = Rung(stub)

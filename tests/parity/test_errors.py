@@ -117,17 +117,33 @@ async def test_a_missing_method_is_an_error_that_names_it(stub: Any) -> None:
 
 
 @pytest.mark.rule("S9.6")
+@pytest.mark.parametrize("where", ["anywhere", "on another node"])
 async def test_an_error_of_the_runtime_arrives_as_what_it_is(
+    fleet: Fleet, stub: Any, where: str
+) -> None:
+    if where == "on another node":
+        (stub,) = await elsewhere(fleet, 1)
+    with pytest.raises(SqlError) as caught:
+        await inside(stub, lambda it: it.storage.sql("SELECT * FROM nothing"))
+    error = caught.value
+    assert (error.query, error.sqlstate) == ("SELECT * FROM nothing", "42P01")
+    assert error.position == 15
+    assert error.durable_object_id == str(stub.id)
+
+
+@pytest.mark.rule("S9.8")
+async def test_an_error_that_comes_through_another_object_names_its_own(
     stub: Any, other: Any
 ) -> None:
     on(other, "query")(lambda it: it.storage.sql("SELECT * FROM nothing"))
 
     async def work(it: Probe) -> str:
-        with pytest.raises(SqlError) as caught:
-            await it.env.Probe.get_by_name(other.name).do("query")
-        return caught.value.query
+        await it.env.Probe.get_by_name(other.name).do("query")
+        return "unreached"
 
-    assert await inside(stub, work) == "SELECT * FROM nothing"
+    with pytest.raises(SqlError) as caught:
+        await inside(stub, work)
+    assert caught.value.durable_object_id == str(other.id)
 
 
 @pytest.mark.rule("S9.7")

@@ -78,7 +78,7 @@ async def test_an_idle_object_loses_its_memory_and_keeps_its_sockets(
     limits = {"idle_seconds": 0.05}
     async with own_fleet(durable_postgres, settings=limits) as fleet:
         stub = fleet.env.Probe.get_by_name("idle")
-        on(stub, "connected")(lambda _, ws: ws.serialize_attachment({"who": "ann"}))
+        on(stub, "connected")(lambda _, ws, __: ws.serialize_attachment({"who": "ann"}))
         http = await fleet.http()
         async with http.ws_connect("/agents/probe/idle?tag=red") as socket:
             lives = 0

@@ -115,8 +115,11 @@ async def test_only_an_upgrade_can_be_accepted_and_only_once(
         return Response("no")
 
     on(stub, "fetch")(accept)
+    on(stub, "connected")(lambda it, _, request: accept(it, request))
     async with (await fleet.http()).get(f"/agents/probe/{stub.name}"):
         assert len(refused) == 1
+    async with await connect(fleet, stub):
+        assert len(refused) == 2
 
 
 @pytest.mark.rule("S8.6", "S8.18")
@@ -251,7 +254,7 @@ async def test_a_socket_that_is_gone_takes_messages_and_does_nothing(
     fleet: Fleet, stub: Any
 ) -> None:
     kept: list[Any] = []
-    on(stub, "connected")(lambda _, socket: kept.append(socket))
+    on(stub, "connected")(lambda _, socket, __: kept.append(socket))
     async with await connect(fleet, stub):
         pass
 
