@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = (
     "agents_api",
     "calling_agents",
+    "chat",
     "http_sse",
     "schedules",
     "state",
