@@ -30,6 +30,7 @@ PROGRAMS = {
     "calling_agents/served_aiohttp.py",
     "calling_agents/served_fastapi.py",
     "calling_agents/starlette_app.py",
+    "chat/app.py",
     "websockets/dialogue_client.py",
 }
 
