@@ -62,6 +62,10 @@ class FrontEnd:
         self._outbox = Outbox()
         self._draining = False
 
+    def adopt(self, env: Env, fetch: Fetch | None) -> None:
+        """Answer with a newer version of the application from now on."""
+        self._env, self._fetch = env, fetch or route_agent_request
+
     @property
     def sockets(self) -> int:
         """How many client sockets are open."""

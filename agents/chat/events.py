@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from agents.chat.chunk_log import read_chunks
-from agents.event_stream import event_stream
+from agents.server_sent_events import event_stream
 from durable import Request, Response
 
 if TYPE_CHECKING:
