@@ -98,7 +98,7 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
             self._turn_store,
             self._turns,
             self._delivery,
-            self._remembered,
+            self._tools,
         )
         self._events = Events(storage, self._turn_store, self._turns)
         self.frame_types = {
@@ -217,6 +217,12 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         """
         return self._events.answer(request)
 
+    async def destroy(self) -> None:
+        """Stop all turns, delete all that is stored, close every socket."""
+        self._tools.forget()
+        self._turns.forget()
+        await super().destroy()
+
     # --- events, from the agent's floor
 
     async def fetch(self, request: Request) -> Response:
@@ -278,8 +284,9 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         return SavedTurn(turn.id, await self._turns.until_ended(turn))
 
     async def _next_look(self) -> int | None:
-        busy = len(self._turns.order) or self._remembered.owed is not None
-        return not_before(work_clock.now() + LOOK_SECONDS) if busy else None
+        if not len(self._turns.order):
+            return None
+        return not_before(work_clock.now() + LOOK_SECONDS)
 
     async def _history(self) -> AsyncIterator[bytes]:
         opening = b"["

@@ -118,6 +118,15 @@ class Tools:
         await self._agent.chat_goes_on()
         self.look()
 
+    @property
+    def continuation_id(self) -> str | None:
+        """The id of the continuation that comes next; None while a call is open."""
+        owed = self._remembered.owed
+        last = self._transcript.last_answer()
+        if owed is None or open_tools(last, OPEN_STATES):
+            return None
+        return owed.id
+
     def look(self) -> None:
         """Make the continuation that is owed, soon, if it can be made."""
         if self._remembered.owed is not None and self._timer is None:

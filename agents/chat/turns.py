@@ -299,8 +299,11 @@ class Turns:
         """Store the answer, if there is one to keep."""
         if self.stream is None:
             return None
+        if self._undo:
+            self.stream.log.drop()
+            return None
         self.stream.log.flush()
-        if self._undo or not self.stream.said_something:
+        if not self.stream.said_something:
             return None
         message = self.stream.message
         # What came meanwhile, and waits, is said after it.

@@ -6,11 +6,14 @@ in ``asked``. It streams slowly, breaks off and fails on demand, as models do.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import math
 import re
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,12 +62,15 @@ class ScriptedModel:
     last. Requests without the right ``api_key`` are 401, if there is one.
     """
 
-    def __init__(self, *answers: Answer | str, api_key: str | None = None) -> None:
+    def __init__(
+        self, *answers: Answer | str, api_key: str | None = None, port: int = 0
+    ) -> None:
         self.asked: list[dict[str, Any]] = []
         self._api_key = api_key
         self._script = deque(_answer(answer) for answer in answers)
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        # Any that is free, until it is open.
+        self._port = port
 
     @property
     def url(self) -> str:
@@ -81,7 +87,7 @@ class ScriptedModel:
         app.router.add_post("/v1/embeddings", self._embed)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
         self._port = self._runner.addresses[0][1]
         return self
@@ -253,3 +259,22 @@ async def _event(response: web.StreamResponse, value: dict[str, Any]) -> None:
 def _cut(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
+
+
+async def _serve(port: int) -> None:
+    async with ScriptedModel(port=port) as model:
+        sys.stdout.write(f"{model.url}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve a model that repeats what it is told, until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m durable.testing.model")
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

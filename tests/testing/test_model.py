@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
+import sys
 from typing import Any
 
 import aiohttp
@@ -109,3 +111,23 @@ async def test_embeddings_are_near_where_words_are_shared() -> None:
         return sum(x * y for x, y in zip(a, b, strict=True))
 
     assert likeness(one, near) > likeness(one, far)
+
+
+async def test_it_may_be_served_by_itself() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "durable.testing.model"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{url}/chat/completions", json=body) as response,
+        ):
+            [choice] = (await response.json())["choices"]
+        assert choice["message"]["content"] == "You said: hello"
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 10) == 0

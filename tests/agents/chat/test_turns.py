@@ -516,3 +516,22 @@ async def test_an_answer_stands_behind_its_question_whatever_came_meanwhile(
     assert await room.act(shown) == [m["id"] for m in await room.stored()]
     await room.lose_owner()
     assert await room.act(shown) == [m["id"] for m in await room.stored()]
+
+
+async def test_nothing_is_left_of_an_agent_that_is_destroyed_in_mid_turn(
+    room: Room, speech: Speech
+) -> None:
+    author = await room.client()
+    author.ask("r1", user("u1"))
+    speech.say("half")
+    await room.settle()
+    object_id = room.place.things.id_from_name("a").value
+    speech.say("gathered")
+
+    async def destroy(agent: Chat) -> None:
+        await agent.destroy()
+
+    await room.act(destroy)
+    await room.settle()
+    assert room.place.rows.kv.get(object_id, {}) == {}
+    assert author.port.closed == (1001, "Durable Object destroyed")
