@@ -14,11 +14,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from tests.benchmarks.processes import Server, node_environment, start
+from tests.benchmarks.processes import (
+    Server,
+    ServerProcessError,
+    node_environment,
+    start,
+)
 from tests.faults.tap import PostgresTap
 
 APP = "tests/faults/fleet_app.py"
 LEASE = 3.0
+START_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -66,12 +72,18 @@ class Node:
 
 
 async def _started(dsn: str, log: Path) -> Server:
-    command = [sys.executable, "-m", "server", "serve", APP, "--port", "0"]
+    # Without `site` where we are without: see tests/faults/mutants.py.
+    flags = ["-S"] if sys.flags.no_site else []
+    command = [sys.executable, *flags, "-m", "server", "serve", APP, "--port", "0"]
     environment = node_environment(
         DURABLE_DATABASE_URL=dsn,
         DURABLE_LEASE_SECONDS=f"{LEASE:g}",
         DURABLE_DRAIN_SECONDS="2",
     )
+    for _ in range(START_ATTEMPTS - 1):
+        # Postgres may have been too slow for it, on a busy machine.
+        with suppress(ServerProcessError):
+            return await start(command, environment=environment, log=log)
     return await start(command, environment=environment, log=log)
 
 

@@ -7,9 +7,11 @@ import time
 
 import pytest
 
+from tests.faults import mutants
 from tests.faults.fleet import FAILOVER_TARGET, Report, run
 from tests.faults.fleet_clients import Told, check_instances
 from tests.faults.fleet_nodes import LEASE
+from tests.simulation.mutants import ROOT, Mutant, broken
 
 # Every kind of fault but the crash of Postgres; that one and more in the soak run.
 SHORT = ("kill", "stop", "drain", "kill", "cut")
@@ -62,3 +64,9 @@ def test_two_instances_that_speak_in_turns_are_found() -> None:
     assert check_instances([*fine, Told(3.5, "a")]) != []
     # One that is still in the middle of another, and shorter.
     assert check_instances([*fine, Told(1.5, "c")]) != []
+
+
+@pytest.mark.parametrize("mutant", mutants.listed(), ids=lambda mutant: mutant.name)
+def test_the_text_that_a_mutant_replaces_is_there(mutant: Mutant) -> None:
+    whole = (ROOT / mutant.file).read_text()
+    assert broken(mutant, whole) is not None
