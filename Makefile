@@ -40,6 +40,7 @@ format: .venv/.dev-installed
 bench: .venv/.dev-installed  ## measure, against the same work done plainly
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+# SOAK_SECONDS and SOAK_SEED choose how long the fleet is under faults, and which ones.
 soak: .venv/.dev-installed  ## the long runs
 	$(BIN)/python -m pytest -m soak --timeout=7200 $(ARGS)
 	$(BIN)/python -m tests.wire.mutants

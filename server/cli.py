@@ -61,6 +61,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
     expected += [SettingsError, UserModuleError]
     # Loaded only by commands that can raise them.
     for module, name in (
+        ("durable.domain.errors", "Unavailable"),
         ("server.classes", "ClassesError"),
         ("server.migrate", "SchemaError"),
         ("server.postgres_files", "EmbeddedPostgresError"),
