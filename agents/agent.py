@@ -243,7 +243,7 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
         """Deliver the end of a connection."""
         return self._connections.closed(websocket, code, reason, was_clean)
 
-    def websocket_restored(self, websocket: WebSocket) -> None:
+    def websocket_restored(self, websocket: WebSocket) -> Any:
         """Send the state again: the lost owner may have stored it and not said so."""
         self._connections.restored(websocket)
 

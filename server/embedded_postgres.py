@@ -77,6 +77,14 @@ async def embedded_postgres(data_dir: Path) -> AsyncIterator[str]:
             await _wait_stopped(files)
 
 
+@contextmanager
+def in_use(data_dir: Path) -> Iterator[None]:
+    """Keeps the Postgres that another process of ours runs, also when that is gone."""
+    with _opened(open_files(data_dir).root / "in-use") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
 # --- locks -----------------------------------------------------------------------
 
 

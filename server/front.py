@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agents import route_agent_request
 from durable import Request, Response, current_env, must_await
+from durable.objects.log_context import note_request
 from server import asgi
 from server.asgi import AsgiSocket, Receive, Scope, Send
 from server.doors import kept_headers, origin_may_connect
@@ -60,6 +61,10 @@ class FrontEnd:
         self._sockets: set[Socket] = set()
         self._outbox = Outbox()
         self._draining = False
+
+    def adopt(self, env: Env, fetch: Fetch | None) -> None:
+        """Answer with a newer version of the application from now on."""
+        self._env, self._fetch = env, fetch or route_agent_request
 
     @property
     def sockets(self) -> int:
@@ -148,6 +153,7 @@ class FrontEnd:
             request = make()
             request.headers = kept_headers(request.headers)
             path = request.path
+            note_request(request)
             request.socket_port = socket
             response = fetch(request, self._env)
             if must_await(response):

@@ -18,13 +18,14 @@ from durable.store.classes import Announcement, make, stale
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
 from durable.worker.worker import Memory, Worker, WorkerSettings
-from server.classes import admit
+from server.classes import admit, app_of
 from server.config_bindings import bindings_of, namespace_of
 from server.fleet import PATIENCE_OF_LEASE, Fleet
 from server.front import Fetch, FrontEnd
 from server.services import add_services, own_classes
 from server.settings import Settings
 from server.timer import PeriodicWork
+from server.user_module import UserModule
 from server.watchdog import LoopWatchdog
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Runtime:
         dsn = settings.database_url
         assert dsn is not None  # the command line has found one
         database = await stack.enter_async_context(_database(settings, dsn))
+        self._database = database
         worker_settings = self._worker_settings(dsn)
         tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(_agent_sql(settings, dsn))
@@ -88,21 +90,15 @@ class Runtime:
             timer=timer,
             seams=self.fleet.seams(),
         )
-        router = Router(
+        self._router = router = Router(
             self.worker.dispatcher,
             self.fleet.shard_map,
             shards=settings.shards,
             patience=settings.lease_seconds * PATIENCE_OF_LEASE,
             reach=self.fleet.reach,
         )
-        for binding in self._bindings:
-            self.env.namespaces[binding.name] = namespace_of(
-                binding,
-                self._classes,
-                tags[binding.script_name, binding.class_name],
-                router,
-            )
-        await add_services(stack, settings, self.env, tags, router)
+        self._services = await add_services(stack, settings, tags, self._router)
+        self._bind(self.env, tags)
         await self.fleet.serve(self.worker, router.local, timer)
         await stack.enter_async_context(self.worker)
         self.front = FrontEnd(
@@ -114,6 +110,38 @@ class Runtime:
             await self._warn_if_stale(database)
 
         timer.every(settings.lease_seconds, warn_if_stale)
+
+    def _bind(self, env: Env, tags: dict[tuple[str | None, str], int]) -> None:
+        env.services.update(self._services)
+        for binding in self._bindings:
+            env.namespaces[binding.name] = namespace_of(
+                binding,
+                self._classes,
+                tags[binding.script_name, binding.class_name],
+                self._router,
+            )
+
+    async def adopt(self, module: UserModule) -> None:
+        """Go on with a newer version of the application; for a front end only.
+
+        Raises:
+            ConfigError: the configuration doesn't fit it; nothing has changed.
+        """
+        assert self._settings.role == "front"  # nothing of the old one is active
+        classes = {cls.__name__: cls for cls in module.classes}
+        bindings = bindings_of(self._settings.project, classes)
+        app = app_of(self._settings.project)
+        bound = {(b.script_name, b.class_name) for b in bindings}
+        tags: dict[tuple[str | None, str], int] = {}
+        async with self._database.connection() as connection:
+            for script, name in sorted(bound, key=str):
+                made = await make(connection, script or app, [name])
+                tags[script, name] = made[name]
+        self._classes, self._bindings = classes, bindings
+        self.env = Env(self._settings.vars)
+        self.env.cache[AUTHORIZE] = module.authorize
+        self._bind(self.env, tags)
+        self.front.adopt(self.env, module.app if module.kind == "fetch" else None)
 
     async def _admit(
         self, database: Database, worker: WorkerSettings
@@ -191,6 +219,10 @@ class Runtime:
             "sockets": self.front.sockets,
             "shards": self.worker.shards.owned,
             "links": len(self.fleet.mesh),
+            "link_queue": sum(
+                peer.connection.queued for peer in self.fleet.mesh.peers()
+            ),
+            "cache": self.worker.cache.total,
         }
 
 

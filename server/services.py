@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
-from durable import DurableObject, DurableObjectNamespace, Env
+from durable import DurableObject, DurableObjectNamespace
 from durable.domain.ports import Invoker
 from server.config_project import Project
 from server.config_reader import ConfigError
@@ -34,18 +35,17 @@ def own_classes(
 async def add_services(
     stack: AsyncExitStack,
     settings: Settings,
-    env: Env,
     tags: Mapping[tuple[str | None, str], int],
     router: Invoker,
-) -> None:
-    """Bind ``env.AI``, if the project has one, until the stack is closed."""
+) -> dict[str, Any]:
+    """``env.AI``, if the project has one, by its name; open until the stack closes."""
     project = settings.project
     if project.ai is None:
-        return
+        return {}
     from agents.ai.binding import AI
     from agents.ai.gateway_object import AIGateway
 
     gateways = DurableObjectNamespace(GATEWAY, AIGateway, tags[None, GATEWAY], router)
     ai = AI(project.ai, settings.vars, gateways)
     stack.push_async_callback(ai.aclose)
-    env.services[project.ai.binding] = ai
+    return {project.ai.binding: ai}

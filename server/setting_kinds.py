@@ -21,6 +21,7 @@ LOOPBACK: Final = "loopback"
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
 MAX_LABELS: Final = 16
 MIN_SECRET_CHARACTERS: Final = 32
+MAX_PROCESSES: Final = 256
 _DSN_SCHEMES: Final = ("postgresql", "postgres")
 
 

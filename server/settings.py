@@ -21,6 +21,7 @@ from server.config_vars import name_problem
 from server.setting_kinds import (
     KIB,
     LOOPBACK,
+    MAX_PROCESSES,
     MIB,
     a_dsn,
     a_flag,
@@ -141,6 +142,11 @@ class Settings:
         1_000,
         count(1, 1_000_000),
         "Invocations that may wait for one object; beyond, they are refused with 503.",
+    )
+    processes: int = setting(
+        1,
+        count(1, MAX_PROCESSES),
+        "Nodes that `durable serve` runs on this machine; they share the port.",
     )
     role: str = setting(
         "both",

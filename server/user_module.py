@@ -125,6 +125,27 @@ def load_user_module(target: str, base: type) -> UserModule:
     )
 
 
+def reload_user_module(target: str, base: type) -> UserModule:
+    """Loads it anew, with all modules of the user's that it has imported.
+
+    Raises:
+        UserModuleError: it can't be loaded; the loaded ones are as they were.
+    """
+    theirs = {
+        name: module
+        for name, module in sys.modules.items()
+        if name != "__main__" and _is_users(getattr(module, "__file__", None) or "<")
+    }
+    for name in theirs:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        return load_user_module(target, base)
+    except BaseException:
+        sys.modules.update(theirs)
+        raise
+
+
 # --- finding ---------------------------------------------------------------------
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeVar
 
+from agents import work_clock
 from agents.agent import Agent
 from agents.chat import protocol
 from agents.chat.delivery import Delivery
+from agents.chat.events import Events
 from agents.chat.recovery import Recovery
 from agents.chat.remembered import Remembered
 from agents.chat.requests import Requests
@@ -23,6 +25,7 @@ from agents.chat.turn_order import Concurrency, Turn, concurrency_of
 from agents.chat.turn_store import TurnStore
 from agents.chat.turns import Turns, current_turn
 from agents.jobs import new_id
+from agents.work_clock import not_before
 from durable import Request, Response
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ State = TypeVar("State", default=Any)
 Messages = Sequence[Message]
 
 GET_MESSAGES = "get-messages"
+# So often it is looked after a turn that runs. A drain that cuts one off tells nobody;
+# so much later the next owner does.
+LOOK_SECONDS = 5.0
 # What ``chat_recovery = True`` stands for.
 RECOVERIES = 5
 
@@ -87,8 +93,14 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
             self._delivery,
         )
         self._resume = Resume(
-            storage, self._turn_store, self._turns, self._delivery, self._remembered
+            storage,
+            self._transcript,
+            self._turn_store,
+            self._turns,
+            self._delivery,
+            self._tools,
         )
+        self._events = Events(storage, self._turn_store, self._turns)
         self.frame_types = {
             protocol.REQUEST: self._requests.asked,
             protocol.CANCEL: self._requests.cancelled,
@@ -197,6 +209,20 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         await self._tools.owe()
         return True
 
+    def chat_events(self, request: Request) -> Response:
+        """Answer with the stream that runs, as Server-Sent Events; 204 if none does.
+
+        With ``Last-Event-ID`` the stream of that event goes on after it, also if it
+        has ended.
+        """
+        return self._events.answer(request)
+
+    async def destroy(self) -> None:
+        """Stop all turns, delete all that is stored, close every socket."""
+        self._tools.forget()
+        self._turns.forget()
+        await super().destroy()
+
     # --- events, from the agent's floor
 
     async def fetch(self, request: Request) -> Response:
@@ -211,11 +237,15 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         """A client has connected: it hears of a stream before all else."""
         self._resume.connected(connection)
 
-    def websocket_restored(self, websocket: WebSocket) -> None:
-        """Say the state, and the end of the last turn, again."""
+    def websocket_restored(self, websocket: WebSocket) -> Any:
+        """Say the state, the history and the end of the last turn again."""
         super().websocket_restored(websocket)
         connection = self._connections.of(websocket)
-        self._resume.restored(connection)
+        if connection in self._recovery.told:
+            # It was connected when that was found out.
+            self._recovery.told.discard(connection)
+            return None
+        return self._resume.restored(connection)
 
     # --- for the parts of the chat
 
@@ -232,7 +262,7 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
 
     async def chat_goes_on(self) -> None:
         """There is something to do: if this owner is lost, the next one is woken."""
-        await self._work.wake_by(self._work.heartbeat())
+        await self._work.wake_by(not_before(work_clock.now() + LOOK_SECONDS))
 
     # --- inside
 
@@ -254,8 +284,9 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         return SavedTurn(turn.id, await self._turns.until_ended(turn))
 
     async def _next_look(self) -> int | None:
-        busy = len(self._turns.order) or self._remembered.owed is not None
-        return self._work.heartbeat() if busy else None
+        if not len(self._turns.order):
+            return None
+        return not_before(work_clock.now() + LOOK_SECONDS)
 
     async def _history(self) -> AsyncIterator[bytes]:
         opening = b"["

@@ -90,13 +90,20 @@ class ChunkLog:
         if self._gathered:
             self._context.copy().run(self._write)
 
+    def drop(self) -> None:
+        """Forget what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._gathered, self._bytes = [], 0
+
     def _due(self) -> None:
         self._timer = None
         # The activation may be over: then its gate has dropped all that it said.
         try:
             self.flush()
         except DurableError:
-            self._gathered, self._bytes = [], 0
+            self.drop()
 
     def _write(self) -> None:
         gathered, first = self._gathered, len(self.chunks)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agents.chat.transcript import Transcript
     from agents.chat.turn_store import TurnRow, TurnStore
     from agents.chat.turns import Turns
+    from agents.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Recovery:
         "_remembered",
         "_store",
         "_transcript",
+        "told",
     )
 
     def __init__(
@@ -56,6 +58,8 @@ class Recovery:
         self._store = store
         self._delivery = delivery
         self._remembered = remembered
+        # Those who heard of it.
+        self.told: set[Connection] = set()
         # To be run when the agent has started.
         self._again: list[Turn] = []
 
@@ -67,6 +71,7 @@ class Recovery:
         if unfinished:
             frame = protocol.messages(await self._transcript.all_raw())
             self._delivery.all(frame)
+            self.told = set(self._agent.get_connections())
 
     async def run_again(self, turns: Turns) -> None:
         """Run what was cut off once more."""
@@ -87,7 +92,8 @@ class Recovery:
         raws = await read_chunks(self._agent.ctx.storage, key)
         message = self._rebuilt(row, raws)
         if message is not None:
-            self._transcript.put(message)
+            asked = row.message_ids[-1] if row.message_ids else None
+            self._transcript.put(message, after=asked)
             row.message_id = message["id"]
         row.cut_off = True
         row.state = "error" if budget else "aborted"

@@ -11,7 +11,8 @@ from agents.chat.turns import end_frame
 
 if TYPE_CHECKING:
     from agents.chat.delivery import Delivery
-    from agents.chat.remembered import Remembered
+    from agents.chat.tools import Tools
+    from agents.chat.transcript import Transcript
     from agents.chat.turn_store import TurnRow, TurnStore
     from agents.chat.turns import Turns
     from agents.connection import Connection
@@ -21,21 +22,30 @@ if TYPE_CHECKING:
 class Resume:
     """Answers the probes and acknowledgements of one chat's clients."""
 
-    __slots__ = ("_delivery", "_remembered", "_storage", "_store", "_turns")
+    __slots__ = (
+        "_delivery",
+        "_storage",
+        "_store",
+        "_tools",
+        "_transcript",
+        "_turns",
+    )
 
     def __init__(
         self,
         storage: RowStorage,
+        transcript: Transcript,
         store: TurnStore,
         turns: Turns,
         delivery: Delivery,
-        remembered: Remembered,
+        tools: Tools,
     ) -> None:
         self._storage = storage
+        self._transcript = transcript
         self._store = store
         self._turns = turns
         self._delivery = delivery
-        self._remembered = remembered
+        self._tools = tools
 
     def connected(self, connection: Connection) -> None:
         """A client is there: tell it what goes on, before all else."""
@@ -51,17 +61,16 @@ class Resume:
         probe = frame.get("probeId")
         stream, order = self._turns.stream, self._turns.order
         turn = order.running or order.next()
-        owed = self._remembered.owed
+        next_id = self._tools.continuation_id if turn is None else turn.id
         if stream is not None:
             if self._is_of_another(connection):
                 answer = protocol.resume_none("continuation-owned", probe)
                 self._delivery.one(connection, answer)
             else:
                 self._delivery.offer(connection, stream.turn_id, probe)
-        elif turn is not None or owed is not None:
-            id = turn.id if turn is not None else owed.id if owed is not None else ""
+        elif next_id is not None:
             self._delivery.wait(connection)
-            self._delivery.one(connection, protocol.pending(id, probe))
+            self._delivery.one(connection, protocol.pending(next_id, probe))
         elif (unheard := self._unheard()) is not None:
             self._delivery.offer(connection, unheard.id, probe)
         else:
@@ -91,8 +100,10 @@ class Resume:
             ended = end_frame(row, replay=True)
         self._delivery.one(connection, ended)
 
-    def restored(self, connection: Connection) -> None:
+    async def restored(self, connection: Connection) -> None:
         """The owner was lost, and perhaps the last that it said: say it again."""
+        raws = await self._transcript.all_raw()
+        self._delivery.one(connection, protocol.messages(raws))
         last = self._store.last_ended()
         if last is not None:
             self._delivery.one(connection, end_frame(last[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,24 @@ def builder_for(before: Message | None) -> MessageBuilder:
 class Stream:
     """A stream from its first chunk to its last."""
 
-    __slots__ = ("_builder", "_is_continuation", "log", "turn_id")
+    __slots__ = ("_builder", "_is_continuation", "_moved", "log", "turn_id")
 
     def __init__(self, turn_id: str, log: ChunkLog, before: Message | None) -> None:
         self.turn_id = turn_id
         self.log = log
+        self._moved = asyncio.Event()
         self._is_continuation = before is not None
         self._builder = builder_for(before)
+
+    @property
+    def moved(self) -> asyncio.Event:
+        """Set when chunks were given out since, or the stream has ended."""
+        return self._moved
+
+    def move(self) -> None:
+        """Wake those who follow the log."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
 
     @property
     def message(self) -> Message:

@@ -118,6 +118,15 @@ class Tools:
         await self._agent.chat_goes_on()
         self.look()
 
+    @property
+    def continuation_id(self) -> str | None:
+        """The id of the continuation that comes next; None while a call is open."""
+        owed = self._remembered.owed
+        last = self._transcript.last_answer()
+        if owed is None or open_tools(last, OPEN_STATES):
+            return None
+        return owed.id
+
     def look(self) -> None:
         """Make the continuation that is owed, soon, if it can be made."""
         if self._remembered.owed is not None and self._timer is None:
@@ -179,7 +188,9 @@ class Tools:
                 if not act(part):
                     return None
                 # It must not be lost with the owner: the rest follows at the end.
-                self._transcript.put(message)
+                turn = self._turns.order.running
+                ids = [] if turn is None else turn.message_ids
+                self._transcript.put(message, after=ids[-1] if ids else None)
                 return message
         found = find_tool(reversed(self._transcript.messages), call_id)
         if found is None and self._transcript.has_older:

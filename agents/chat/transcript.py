@@ -100,10 +100,11 @@ class Transcript:
         last = self.messages[-1] if self.messages else None
         return last if last is not None and last["role"] == "assistant" else None
 
-    def put(self, message: Message) -> bool:
+    def put(self, message: Message, after: str | None = None) -> bool:
         """Write a message: in its place if its id is known, else at the end.
 
-        False if that changes nothing. After ``read_all`` all ids are known.
+        ``after``: a new one stands behind the message of this id, if that is known.
+        False if nothing changes. After ``read_all`` all ids are known.
 
         Raises:
             ValueRefused: it isn't JSON.
@@ -112,7 +113,7 @@ class Transcript:
         raw = protocol.stored(message)
         if raw == self._raws.get(id):
             return False
-        key = self._keys.get(id) or f"{self._number.add_now(1):012d}"
+        key = self._keys.get(id) or self._new_key(after)
         self._space.put_raw(key, raw.decode())
         self._remember(key, raw)
         return True
@@ -138,13 +139,29 @@ class Transcript:
         self.delete([*self._keys])
         self.has_older = False
 
+    def _new_key(self, after: str | None) -> str:
+        number = f"{self._number.add_now(1):012d}"
+        before = self._keys.get(after or "")
+        if before is None or before == next(reversed(self._keys.values())):
+            return number
+        # Between that one and the next.
+        return f"{before}-{number}"
+
+    def _insert(self, key: str, message: Message) -> None:
+        place = len(self.messages)
+        while place and self._keys[self.messages[place - 1]["id"]] > key:
+            place -= 1
+        if place < len(self.messages):
+            self._keys = dict(sorted(self._keys.items(), key=lambda row: row[1]))
+        self.messages.insert(place, message)
+
     def _remember(self, key: str, raw: bytes) -> None:
         message = json_text.loads(raw)
         id = message["id"]
         known = self._keys.get(id)
         self._keys[id] = key
         if known is None:
-            self.messages.append(message)
+            self._insert(key, message)
         elif id in self._raws:
             place = next(n for n, m in enumerate(self.messages) if m["id"] == id)
             self.messages[place] = message

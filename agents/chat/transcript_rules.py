@@ -6,6 +6,7 @@ agent under an id of its own: neither must lose or double anything.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,16 +54,16 @@ def reconcile(incoming: Sequence[Message], stored: Sequence[Message]) -> list[Me
     An assistant message of an unknown id takes the id of the first stored one of the
     same tool calls, else of the same content, that no other message stands for.
     """
-    taken = {message["id"] for message in incoming}
-    free = [m for m in stored if m["role"] == "assistant" and m["id"] not in taken]
     by_id = {message["id"]: message for message in stored}
+    # Made when it is needed: it looks at everything that is stored.
+    free: _Free | None = None
     result = []
     for message in incoming:
         ours = by_id.get(message["id"])
         if ours is None and message["role"] == "assistant":
-            ours = _same(message, free)
+            free = free or _Free(stored, {m["id"] for m in incoming})
+            ours = free.take(message)
             if ours is not None:
-                free.remove(ours)
                 message = {**message, "id": ours["id"]}
         result.append(message if ours is None else _with_outputs(message, ours))
     return result
@@ -148,32 +149,44 @@ def with_settled(rebuilt: Message, stored: Message) -> Message:
     return _with_outputs(rebuilt, stored)
 
 
-def _same(message: Message, candidates: Sequence[Message]) -> Message | None:
-    calls = _calls(message)
-    if calls:
-        return next((one for one in candidates if calls == _calls(one)), None)
-    content = _content(message)
-    if not content:
+class _Free:
+    """Stored answers that no message of a client stands for, by what they say."""
+
+    def __init__(self, stored: Sequence[Message], taken: set[str]) -> None:
+        self._taken = set(taken)
+        self._same: dict[Any, deque[Message]] = {}
+        for message in stored:
+            if message["role"] == "assistant" and message["id"] not in taken:
+                for key in filter(None, {_calls(message), _content(message)}):
+                    self._same.setdefault(key, deque()).append(message)
+
+    def take(self, message: Message) -> Message | None:
+        """The first of the same tool calls, else of the same content."""
+        same = self._same.get(_calls(message) or _content(message))
+        while same:
+            found = same.popleft()
+            if found["id"] not in self._taken:
+                self._taken.add(found["id"])
+                return found
         return None
-    return next((one for one in candidates if _content(one) == content), None)
 
 
-def _calls(message: Message) -> list[tuple[Any, Any, bytes]]:
-    return [
-        (p.get("toolCallId"), p["type"], _raw(p.get("input")))
+def _calls(message: Message) -> tuple[Any, ...]:
+    return tuple(
+        ("call", _raw(p.get("toolCallId")), p["type"], _raw(p.get("input")))
         for p in message["parts"]
         if is_tool_part(p)
-    ]
+    )
 
 
-def _content(message: Message) -> list[bytes]:
+def _content(message: Message) -> tuple[bytes, ...]:
     """What a reader sees: not whether it streams, nor where a step begins."""
     hidden = {"state", "providerMetadata", "id"}
-    return [
+    return tuple(
         _raw({key: value for key, value in part.items() if key not in hidden})
         for part in message["parts"]
         if part["type"] != "step-start"
-    ]
+    )
 
 
 def _raw(value: Any) -> bytes:

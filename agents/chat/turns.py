@@ -236,6 +236,8 @@ class Turns:
 
         def give_out(first: int, raws: Any) -> None:
             self._delivery.chunks(turn.id, first, raws, continuation=turn.continuation)
+            if self.stream is not None:
+                self.stream.move()
 
         chunks = ChunkLog(self._agent.ctx.storage, turn.key, give_out)
         self.stream = Stream(turn.id, chunks, before)
@@ -275,6 +277,8 @@ class Turns:
         else:
             self._store.put(turn.key)
         stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.move()
         if message is not None and self._delivery.others(turn.connection):
             frame = protocol.messages(await self._transcript.all_raw())
             self._delivery.all(frame, turn.connection)
@@ -295,11 +299,16 @@ class Turns:
         """Store the answer, if there is one to keep."""
         if self.stream is None:
             return None
+        if self._undo:
+            self.stream.log.drop()
+            return None
         self.stream.log.flush()
-        if self._undo or not self.stream.said_something:
+        if not self.stream.said_something:
             return None
         message = self.stream.message
-        self._transcript.put(message)
+        # What came meanwhile, and waits, is said after it.
+        asked = turn.message_ids[-1] if turn.message_ids else None
+        self._transcript.put(message, after=asked)
         self._transcript.trim(self._agent.max_persisted_messages)
         return message
 

@@ -46,6 +46,9 @@ class Reader(Protocol):
         self, shard: int, object_id: UUID, space: str, key_range: KeyRange
     ) -> dict[str, Stored]: ...
 
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        """Bytes of an object's keys and values, and of the tables of its schema."""
+
     async def drain(self, shard: int) -> None:
         """Return when no writer off the lane is at work in the shard any more."""
 

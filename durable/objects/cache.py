@@ -6,6 +6,7 @@ got never changes what is stored.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,15 @@ class Cache:
     ``bytes``: about what the rows of the object's own space take.
     """
 
-    __slots__ = ("_before", "_complete", "_forgetful", "_last", "_rows", "bytes")
+    __slots__ = (
+        "_before",
+        "_complete",
+        "_forgetful",
+        "_last",
+        "_order",
+        "_rows",
+        "bytes",
+    )
 
     def __init__(self, rows: dict[Slot, Stored], *, complete: bool) -> None:
         self._rows: dict[Slot, Stored | None] = dict(rows)
@@ -43,6 +52,8 @@ class Cache:
         self._forgetful: set[str] = set()
         # While a transaction is open: what the slots that it wrote held before.
         self._before: dict[Slot, Stored | Unknown | None] | None = None
+        # The keys of spaces that were listed, in order: paging sorts once.
+        self._order: dict[str, list[str]] = {}
         self.bytes = sum(_size(slot, value) for slot, value in rows.items())
 
     def knows_all(self, space: str) -> bool:
@@ -65,6 +76,10 @@ class Cache:
                 self._before.pop(slot, None)
         self._put(slot, value)
 
+    def is_tentative(self, slot: Slot) -> bool:
+        """Whether a roll-back would make it what it was before the transaction."""
+        return self._before is not None and slot in self._before
+
     def learn(
         self, space: str, keys: Iterable[str], found: Mapping[str, Stored]
     ) -> None:
@@ -77,6 +92,7 @@ class Cache:
     def clear(self) -> None:
         """Everything was deleted: now all is known, and nothing is there."""
         self._rows.clear()
+        self._order.clear()
         self._forgetful.clear()
         self._complete = True
         self.bytes = 0
@@ -105,41 +121,73 @@ class Cache:
         """
         if self.bytes <= keep:
             return
-        self._forgetful.add(USER_SPACE)
-        for slot, value in dirty.items():
-            if value is None and slot not in self._rows:
-                # That it is gone was known because all was.
-                self._put(slot, None)
+        self._lose_track(USER_SPACE, dirty)
         for slot in [s for s in self._rows if s[0] == USER_SPACE and s not in dirty]:
             if self._before is None or slot not in self._before:
                 self._drop(slot)
             if self.bytes <= keep:
                 break
 
-    def forget(self, slot: Slot) -> None:
-        """Let go of one row, which Postgres has."""
-        if slot in self._rows and (self._before is None or slot not in self._before):
-            self._forgetful.add(slot[0])
+    def forget(self, slot: Slot, dirty: Mapping[Slot, Stored | None]) -> None:
+        """Let go of one row unless it is dirty; see ``trim``."""
+        if slot in dirty or slot not in self._rows:
+            return
+        if self._before is None or slot not in self._before:
+            self._lose_track(slot[0], dirty)
             self._drop(slot)
 
-    def rows_of(self, space: str) -> Iterable[tuple[str, Stored | None]]:
-        """What is known of a space, in no order."""
-        return ((key, value) for (at, key), value in self._rows.items() if at == space)
+    def scan(self, space: str, wanted: KeyRange) -> dict[str, Stored]:
+        """A range of a space of which all is known."""
+        keys = self._order.get(space)
+        if keys is None:
+            keys = self._order[space] = sorted(k for at, k in self._rows if at == space)
+        low = bisect_left(keys, wanted.start)
+        high = len(keys) if wanted.end is None else bisect_left(keys, wanted.end)
+        found: dict[str, Stored] = {}
+        places = range(low, high)
+        for place in reversed(places) if wanted.reverse else places:
+            if len(found) == wanted.limit:
+                break
+            value = self._rows[space, keys[place]]
+            if value is not None:
+                found[keys[place]] = value
+        return found
+
+    def _lose_track(self, space: str, dirty: Mapping[Slot, Stored | None]) -> None:
+        """From now on a row that isn't here may be in Postgres."""
+        self._forgetful.add(space)
+        for slot, value in dirty.items():
+            if slot[0] == space and value is None and slot not in self._rows:
+                # That it is gone was known because all was.
+                self._put(slot, None)
 
     def _put(self, slot: Slot, value: Stored | None) -> None:
         old = self._rows.get(slot, UNKNOWN)
         if not isinstance(old, Unknown):
             self.bytes -= _size(slot, old)
         if value is None and self.knows_all(slot[0]):
-            self._rows.pop(slot, None)
-        else:
-            self._rows[slot] = value
-            self.bytes += _size(slot, value)
+            if self._rows.pop(slot, UNKNOWN) is not UNKNOWN:
+                self._reorder(slot, there=False)
+            return
+        if isinstance(old, Unknown):
+            self._reorder(slot, there=True)
+        self._rows[slot] = value
+        self.bytes += _size(slot, value)
 
     def _drop(self, slot: Slot) -> None:
         value = self._rows.pop(slot, UNKNOWN)
         if not isinstance(value, Unknown):
+            self._reorder(slot, there=False)
             self.bytes -= _size(slot, value)
+
+    def _reorder(self, slot: Slot, *, there: bool) -> None:
+        keys = self._order.get(slot[0]) if self._order else None
+        if keys is None:
+            return
+        if there:
+            insort(keys, slot[1])
+        else:
+            del keys[bisect_left(keys, slot[1])]
 
 
 def _size(slot: Slot, value: Stored | None) -> int:

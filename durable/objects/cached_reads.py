@@ -90,29 +90,39 @@ class CachedReads:
         self, space: str, wanted: KeyRange, *, shut: bool = True
     ) -> dict[str, Stored]:
         """A range of rows: what Postgres has, under what was written since."""
-        if self.cache.knows_all(space):
-            return in_order(self.cache.rows_of(space), wanted)
-        dirty = dict(self._dirty(space))
         limit = wanted.limit
-        asked = KeyRange(
-            start=wanted.start,
-            end=wanted.end,
-            reverse=wanted.reverse,
-            # Rows deleted in memory may take up places in what Postgres returns.
-            limit=None if limit is None else limit + len(dirty),
-        )
-        with self._reading(shut):
-            rows = await self._reader.scan(
-                self._owner.claim.shard, self._owner.object_id, space, asked
+        while not self.cache.knows_all(space):
+            dirty = dict(self._dirty(space))
+            asked = KeyRange(
+                start=wanted.start,
+                end=wanted.end,
+                reverse=wanted.reverse,
+                # Rows deleted in memory may take up places in what Postgres returns.
+                limit=None if limit is None else limit + len(dirty),
             )
-        if self.cache.knows_all(space):
-            # All was deleted meanwhile.
-            return in_order(self.cache.rows_of(space), wanted)
-        return in_order({**rows, **dirty, **dict(self._dirty(space))}.items(), wanted)
+            with self._reading(shut):
+                rows = await self._reader.scan(
+                    self._owner.claim.shard, self._owner.object_id, space, asked
+                )
+            if self.cache.knows_all(space):
+                break  # all was deleted meanwhile
+            now = {**rows, **dirty, **dict(self._dirty(space))}
+            found = in_order(now.items(), wanted)
+            if len(rows) != asked.limit or _within(found, rows, wanted):
+                return found
+            # More of them were deleted meanwhile than places had been left for.
+        return self.cache.scan(space, wanted)
 
     async def count(self, space: str, keys: Sequence[str]) -> int:
         """How many of these rows Postgres has; the caller has shut the gate."""
         return len(await self._read(space, keys, shut=False))
+
+    async def size(self, schema: str | None) -> int:
+        """Bytes of all that Postgres has of the object, with the tables of a schema."""
+        with self._reading(shut=True):
+            return await self._reader.size(
+                self._owner.claim.shard, self._owner.object_id, schema
+            )
 
     async def _row(self, slot: Slot, shut: bool, learn: bool) -> Stored | None:
         space, key = slot
@@ -150,17 +160,16 @@ class CachedReads:
         # While a read is under way a row that was let go would seem to be unwritten;
         # what a deletion of everything hides must stay hidden until it is durable.
         if not self._open and not any(writes.wipe for writes in sets):
-            self.cache.trim(keep, dict(ChainMap(*(w.rows for w in reversed(sets)))))
+            self.cache.trim(keep, _rows_of(sets))
         return self.cache.bytes
 
     def forget(self, slots: Iterable[Slot]) -> None:
         """Let go of these rows, if they are durable and no read is under way."""
         if self._open:
             return
-        dirty = {slot for writes in self._owner.uncommitted() for slot in writes.rows}
+        dirty = _rows_of(list(self._owner.uncommitted()))
         for slot in slots:
-            if slot not in dirty:
-                self.cache.forget(slot)
+            self.cache.forget(slot, dirty)
         self.grown()
 
     def _dirty(self, space: str) -> Iterator[tuple[str, Stored | None]]:
@@ -168,3 +177,18 @@ class CachedReads:
             for (at, key), value in writes.rows.items():
                 if at == space:
                     yield key, value
+
+
+def _rows_of(sets: Sequence[WriteSet]) -> dict[Slot, Stored | None]:
+    """The rows of write sets, oldest first; the last word on each counts."""
+    return dict(ChainMap(*(writes.rows for writes in reversed(sets))))
+
+
+def _within(
+    found: dict[str, Stored], page: dict[str, Stored], wanted: KeyRange
+) -> bool:
+    """Whether all that was wanted was found, and none of it beyond a full page."""
+    if len(found) != wanted.limit:
+        return False
+    last, end = next(reversed(found)), next(reversed(page))
+    return last >= end if wanted.reverse else last <= end

@@ -288,6 +288,18 @@ class DurableObjectStorage(Space):
         result: SqlResult = await self._activation.sql(statement, params)
         return result
 
+    async def database_size(self) -> int:
+        """Bytes of all that the object has stored: keys, values, SQL tables, indexes.
+
+        It counts what is committed when it is asked.
+
+        Raises:
+            ValueRefused: inside of a transaction, which may have locked its tables.
+        """
+        if self._rows.is_inside:
+            raise ValueRefused("database_size() can't be asked inside a transaction")
+        return await self._rows.reads.size(self._activation.object_sql.schema)
+
     def orm(self) -> AbstractAsyncContextManager[Any]:
         """``async with storage.orm() as session:`` SQLAlchemy in the object's schema.
 

@@ -176,12 +176,12 @@ class WriteBack:
         for key in dict.fromkeys(keys):
             slot = (space, key)
             found = self.reads.cache.get(slot)
-            if found is None:
-                continue
             if isinstance(found, Unknown):
                 unknown.append(key)
-            else:
+            elif found is not None:
                 deleted += 1
+            elif self.is_inside or not self.reads.cache.is_tentative(slot):
+                continue
             self._writes_to(slot, confirmed).delete(slot)
             self._remember(slot, None, keep)
         if not unknown:

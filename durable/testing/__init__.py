@@ -26,10 +26,10 @@ import pytest_asyncio
 from durable.testing import databases
 from durable.testing.clock import VirtualClock
 from durable.testing.fleet import App, Fleet
-from durable.testing.model import Refuse, Say, ScriptedModel
+from durable.testing.model import Answer, ScriptedModel, ToolCall
 from server.config import load_project
 
-__all__ = ["Fleet", "Refuse", "Say", "ScriptedModel", "VirtualClock"]
+__all__ = ["Answer", "Fleet", "ScriptedModel", "ToolCall", "VirtualClock"]
 
 
 @pytest.fixture(scope="session")

@@ -1,94 +1,68 @@
-"""A language model that says what the test tells it to, over real HTTP.
+"""A language model that plays a script: an OpenAI-compatible server on a real port.
 
-It speaks OpenAI's API (``/chat/completions``, ``/responses``, ``/embeddings``,
-``/models``), so every client of that API can be tested with it: no weights, no network,
-the same answer each time, and the failures that a real model has on bad days only.
+For tests of agents that ask a model: what it says is the test's, what it was asked is
+in ``asked``. It streams slowly, breaks off and fails on demand, as models do.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
+import hashlib
 import json
+import math
+import re
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 
-from durable.testing import model_shapes as shapes
+from durable.testing import responses
 
-DIMENSIONS: Final = 64
-"""Numbers in an embedding, unless the request says otherwise."""
-# A test that waits for something that never comes should say so, not hang.
-_WAIT_SECONDS: Final = 30.0
+DIMENSIONS = 64
+# A test that waits for what never comes should say so, not hang.
+_WAIT_SECONDS = 30.0
 
 
-@dataclass(eq=False)
-class Say:
-    """An answer: pieces of text, then tool calls ``(name, arguments)``.
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a tool; ``arguments`` is any JSON value."""
 
-    A streamed answer has one chunk for each piece. ``cut_after``: the connection breaks
-    after so many pieces. ``paced``: a piece leaves only when the test lets it, with
-    ``let(n)``; an answer that isn't streamed leaves when all of them may.
+    name: str
+    arguments: Any = field(default_factory=dict)
+    id: str = "call_1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model does when it is asked once.
+
+    Args:
+        text: what it says, piece by piece: a piece is a word.
+        calls: tools that it calls then.
+        pause: seconds before each piece.
+        cut_after: the connection is lost after so many pieces.
+        status: an HTTP status, 429 or 500, instead of an answer; ``message`` with it.
+        retry_after: seconds, the header of that.
+        hold: each piece waits until this event is set; or for its turn at a semaphore:
+            ``release()`` lets one piece out.
     """
 
-    pieces: Sequence[str] = ()
-    tools: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    pause: float = 0.0
     cut_after: int | None = None
-    paced: bool = False
-    _may: int = field(default=0, init=False)
-    _sent: int = field(default=0, init=False)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-
-    @property
-    def text(self) -> str:
-        """All pieces as one."""
-        return "".join(self.pieces)
-
-    def let(self, pieces: int | None = None) -> None:
-        """Let so many pieces more leave; all that are left if none is said."""
-        self._may = len(self.pieces) if pieces is None else self._may + pieces
-        self._notify()
-
-    async def sent(self, pieces: int) -> None:
-        """Return when so many pieces have left.
-
-        Raises:
-            TimeoutError: they haven't after 30 s.
-        """
-        async with asyncio.timeout(_WAIT_SECONDS):
-            while self._sent < pieces:
-                await self._changed.wait()
-
-    async def may_leave(self, pieces: int) -> None:
-        """For the server: return when the first ``pieces`` may leave."""
-        if self.paced:
-            # A test that was cut off ends the server, and with it this.
-            while self._may < pieces:
-                await self._changed.wait()
-
-    def has_left(self, pieces: int) -> None:
-        """For the server: so many have."""
-        self._sent = max(self._sent, pieces)
-        self._notify()
-
-    def _notify(self) -> None:
-        # Whoever waits looks anew, and waits for the next event.
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-
-@dataclass(frozen=True)
-class Refuse:
-    """An error instead of an answer; ``retry_after``: seconds, of that header."""
-
-    status: int = 500
-    message: str = "scripted"
+    status: int = 200
+    message: str = ""
     retry_after: float | None = None
+    hold: asyncio.Event | asyncio.Semaphore | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A request as it came."""
 
@@ -97,159 +71,289 @@ class Asked:
     body: dict[str, Any]
 
 
-Step = str | Say | Refuse
-
-
 class ScriptedModel:
-    """Plays a script, one step for each request; open with ``async with``.
+    """The server; open it with ``async with``, and give its ``url`` to the agent.
 
-    A step is a text, a ``Say`` or a ``Refuse``. At the end of the script ``otherwise``
-    answers each request, or status 500 if there is none. Embeddings take no step,
-    unless it is a ``Refuse``: texts that share words have embeddings that are near each
-    other. With an ``api_key`` requests without it are refused with 401.
+    Answers are played in order; when there is none left it repeats what it was told
+    last. Requests without the right ``api_key`` are 401, if there is one.
     """
 
     def __init__(
-        self,
-        script: Iterable[Step] = (),
-        *,
-        otherwise: Step | None = None,
-        api_key: str | None = None,
-        port: int = 0,
+        self, *answers: Answer | str, api_key: str | None = None, port: int = 0
     ) -> None:
-        self._script = deque(script)
-        self._otherwise = otherwise
-        self._api_key = api_key
-        self._port = port
-        self._asked = asyncio.Event()
+        self.asked: list[dict[str, Any]] = []
+        """The bodies of what it was asked."""
         self.requests: list[Asked] = []
-        """What it was asked, in order, also what was refused."""
-        self.url = ""
-        """The base URL, with ``/v1``."""
-
-    def then(self, *steps: Step) -> None:
-        """Add to the script."""
-        self._script.extend(steps)
+        """The same, with path and headers."""
+        self._came = asyncio.Event()
+        self._api_key = api_key
+        self._script = deque(_answer(answer) for answer in answers)
+        self._runner: web.AppRunner | None = None
+        # Any that is free, until it is open.
+        self._port = port
 
     @property
-    def left(self) -> int:
-        """Steps that nobody has asked for yet."""
-        return len(self._script)
+    def url(self) -> str:
+        """The base URL, with ``/v1``."""
+        return f"http://127.0.0.1:{self._port}/v1"
 
-    async def asked(self, requests: int) -> None:
+    def play(self, *answers: Answer | str) -> None:
+        """Add answers to the script; a string is its text."""
+        self._script += [_answer(answer) for answer in answers]
+
+    async def __aenter__(self) -> ScriptedModel:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/responses", self._respond)
+        app.router.add_post("/v1/embeddings", self._embed)
+        self._runner = web.AppRunner(
+            app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        asked = await self._take(request)
+        answer = self._script.popleft() if self._script else _echo(asked)
+        if answer.status != 200:
+            return _failure(answer)
+        if asked.get("stream"):
+            return await self._stream(request, asked, answer)
+        for _ in range(len(_pieces(answer)) or 1):
+            await _wait(answer)
+        if answer.cut_after is not None:
+            _cut(request)
+        said: dict[str, Any] = {"content": answer.text or None}
+        message = {"role": "assistant", **said}
+        if answer.calls:
+            message["tool_calls"] = _calls(answer)
+        choice = {"index": 0, "message": message, "finish_reason": _reason(answer)}
+        whole = {"choices": [choice], "usage": _usage(asked, answer)}
+        return web.json_response(_envelope(asked, "chat.completion") | whole)
+
+    async def _stream(
+        self, request: web.Request, asked: dict[str, Any], answer: Answer
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        envelope = _envelope(asked, "chat.completion.chunk")
+
+        async def send(delta: dict[str, Any], reason: str | None = None) -> None:
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            await _event(response, envelope | {"choices": [choice]})
+
+        for number, delta in enumerate(_deltas(answer)):
+            await _wait(answer)
+            if number == answer.cut_after:
+                _cut(request)
+                return response
+            await send(delta)
+        await send({}, _reason(answer))
+        if (asked.get("stream_options") or {}).get("include_usage"):
+            used = {"choices": [], "usage": _usage(asked, answer)}
+            await _event(response, envelope | used)
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        """The responses API: the same script in another shape."""
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        asked = await self._take(request)
+        answer = self._script.popleft() if self._script else _echo(asked)
+        if answer.status != 200:
+            return _failure(answer)
+        whole = responses.whole(asked, answer.text, _calls(answer))
+        pieces = _pieces(answer)
+        if not asked.get("stream"):
+            for _ in pieces:
+                await _wait(answer)
+            if answer.cut_after is not None:
+                _cut(request)
+            return web.json_response(whole)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number, piece in enumerate(pieces):
+            await _wait(answer)
+            if number == answer.cut_after:
+                _cut(request)
+                return response
+            await _event(response, responses.delta(piece))
+        for event in responses.ending(whole):
+            await _event(response, event)
+        return response
+
+    async def _embed(self, request: web.Request) -> web.StreamResponse:
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        asked = await self._take(request)
+        if self._script and self._script[0].status != 200:
+            return _failure(self._script.popleft())
+        given = asked["input"]
+        texts = [given] if isinstance(given, str) else given
+        found = [
+            {"object": "embedding", "index": n, "embedding": embedding(text)}
+            for n, text in enumerate(texts)
+        ]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return web.json_response(
+            {
+                "object": "list",
+                "model": asked.get("model"),
+                "data": found,
+                "usage": usage,
+            }
+        )
+
+    async def _take(self, request: web.Request) -> dict[str, Any]:
+        asked: dict[str, Any] = await request.json()
+        self.asked.append(asked)
+        self.requests.append(Asked(request.path, request.headers, asked))
+        self._came.set()
+        self._came = asyncio.Event()
+        return asked
+
+    async def until_asked(self, times: int) -> None:
         """Return when so many requests have come.
 
         Raises:
             TimeoutError: they haven't after 30 s.
         """
         async with asyncio.timeout(_WAIT_SECONDS):
-            while len(self.requests) < requests:
-                await self._asked.wait()
+            while len(self.asked) < times:
+                await self._came.wait()
 
-    async def __aenter__(self) -> ScriptedModel:
-        server = web.Server(self._handle, access_log=None)
-        # A paced answer that the test has left waiting ends with the test.
-        self._runner = web.ServerRunner(
-            server, shutdown_timeout=0.1, handler_cancellation=True
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}/v1"
-        return self
+    def _refused(self, request: web.Request) -> web.Response | None:
+        given = request.headers.get("Authorization", "")
+        if self._api_key is None or given == f"Bearer {self._api_key}":
+            return None
+        return _error(401, "Incorrect API key provided")
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.path == "/v1/models":
-            return web.json_response({"object": "list", "data": [{"id": "scripted"}]})
-        try:
-            body = await request.json()
-        except json.JSONDecodeError:
-            return _error(Refuse(400, "the body is no JSON"))
-        self.requests.append(Asked(request.path, request.headers, body))
-        self._asked.set()
-        self._asked = asyncio.Event()
-        key = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._api_key is not None and key != self._api_key:
-            return _error(Refuse(401, f"Incorrect API key provided: {key}"))
-        if request.path == "/v1/embeddings":
-            return self._embed(body)
-        answers = {
-            "/v1/chat/completions": shapes.ChatAnswer,
-            "/v1/responses": shapes.ResponsesAnswer,
+def embedding(text: str) -> list[float]:
+    """A vector by words: texts that share words are near each other."""
+    vector = [0.0] * DIMENSIONS
+    for word in re.findall(r"\w+", text.lower()):
+        digest = hashlib.blake2b(word.encode(), digest_size=4).digest()
+        vector[int.from_bytes(digest, "big") % DIMENSIONS] += 1.0
+    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    return [value / length for value in vector]
+
+
+def _answer(given: Answer | str) -> Answer:
+    return Answer(given) if isinstance(given, str) else given
+
+
+def _echo(asked: dict[str, Any]) -> Answer:
+    messages = asked.get("messages") or [{"content": asked.get("input")}]
+    return Answer(f"You said: {messages[-1].get('content')}")
+
+
+def _pieces(answer: Answer) -> list[str]:
+    return re.findall(r"\S+\s*|\s+", answer.text)
+
+
+def _deltas(answer: Answer) -> list[dict[str, Any]]:
+    deltas: list[dict[str, Any]] = [{"content": piece} for piece in _pieces(answer)]
+    for index, call in enumerate(_calls(answer)):
+        text = call["function"]["arguments"]
+        begin = {**call, "function": {**call["function"], "arguments": ""}}
+        deltas.append({"tool_calls": [{"index": index, **begin}]})
+        for half in (text[: len(text) // 2], text[len(text) // 2 :]):
+            piece = {"index": index, "function": {"arguments": half}}
+            deltas.append({"tool_calls": [piece]})
+    return deltas
+
+
+def _calls(answer: Answer) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": call.id,
+            "type": "function",
+            "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
         }
-        if request.path not in answers:
-            return _error(Refuse(404, f"there is no {request.path}"))
-        step = self._next()
-        if isinstance(step, Refuse):
-            return _error(step)
-        return await _answer(request, step, answers[request.path](body))
-
-    def _next(self) -> Say | Refuse:
-        step = self._script.popleft() if self._script else self._otherwise
-        if step is None:
-            return Refuse(500, "the script is at its end")
-        return Say([step]) if isinstance(step, str) else step
-
-    def _embed(self, body: dict[str, Any]) -> web.StreamResponse:
-        if self._script and isinstance(self._script[0], Refuse):
-            return _error(self._script.popleft())  # type: ignore[arg-type]
-        return web.json_response(
-            shapes.embeddings(body, body.get("dimensions") or DIMENSIONS)
-        )
+        for call in answer.calls
+    ]
 
 
-async def _answer(
-    request: web.BaseRequest, say: Say, shape: shapes.Answer
-) -> web.StreamResponse:
-    total = len(say.pieces)
-    if not shape.body.get("stream"):
-        await say.may_leave(total)
-        if say.cut_after is not None:
-            _hang_up(request)
-        say.has_left(total)
-        return web.json_response(shape.whole(say.pieces, say.tools))
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    async for event in _events(request, say, shape):
-        await response.write(event.encode())
-    await response.write_eof()
-    return response
+def _reason(answer: Answer) -> str:
+    return "tool_calls" if answer.calls else "stop"
 
 
-async def _events(
-    request: web.BaseRequest, say: Say, shape: shapes.Answer
-) -> AsyncIterator[str]:
-    for event in shape.begin():
-        yield event
-    for count, piece in enumerate(say.pieces):
-        if count == say.cut_after:
-            break
-        await say.may_leave(count + 1)
-        for event in shape.piece(piece):
-            yield event
-        say.has_left(count + 1)
-    if say.cut_after is not None:
-        _hang_up(request)
-    for event in shape.end(say.pieces, say.tools):
-        yield event
+def _envelope(asked: dict[str, Any], kind: str) -> dict[str, Any]:
+    return {"id": "scripted", "object": kind, "created": 0, "model": asked.get("model")}
 
 
-def _hang_up(request: web.BaseRequest) -> None:
-    # Closed, not reset: what was written before still gets there.
-    if request.transport is not None:
-        request.transport.close()
-    raise ConnectionResetError("cut, as the script says")
-
-
-def _error(step: Refuse) -> web.Response:
-    headers = {}
-    if step.retry_after is not None:
-        headers["Retry-After"] = f"{step.retry_after:g}"
-    return web.json_response(
-        {"error": {"message": step.message, "type": "scripted", "code": step.status}},
-        status=step.status,
-        headers=headers,
+def _usage(asked: dict[str, Any], answer: Answer) -> dict[str, int]:
+    """Tokens are words here."""
+    prompt = sum(
+        len(str(message.get("content")).split()) for message in asked["messages"]
     )
+    said = len(_pieces(answer))
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": said,
+        "total_tokens": prompt + said,
+    }
+
+
+def _failure(answer: Answer) -> web.Response:
+    text = "Rate limit reached" if answer.status == 429 else "The model has failed"
+    failed = _error(answer.status, answer.message or text)
+    if answer.retry_after is not None:
+        failed.headers["Retry-After"] = f"{answer.retry_after:g}"
+    return failed
+
+
+def _error(status: int, message: str) -> web.Response:
+    return web.json_response({"error": {"message": message}}, status=status)
+
+
+async def _wait(answer: Answer) -> None:
+    if answer.pause:
+        await asyncio.sleep(answer.pause)
+    if isinstance(answer.hold, asyncio.Semaphore):
+        await answer.hold.acquire()
+    elif answer.hold is not None:
+        await answer.hold.wait()
+
+
+async def _event(response: web.StreamResponse, value: dict[str, Any]) -> None:
+    await response.write(f"data: {json.dumps(value)}\n\n".encode())
+
+
+def _cut(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _serve(port: int) -> None:
+    async with ScriptedModel(port=port) as model:
+        sys.stdout.write(f"{model.url}\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Serve a model that repeats what it is told, until it is interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m durable.testing.model")
+    parser.add_argument("--port", type=int, default=0, help="default: any that is free")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args().port))
+
+
+if __name__ == "__main__":
+    main()

@@ -184,6 +184,12 @@ class Dispatcher:
                 del self._unsettled[object_id]
         return evicted
 
+    async def evict(self, activation: Activation) -> None:
+        """End one that is idle; returns when its hook has ended."""
+        self._retire(activation, "idle")
+        if activation in self._retiring:
+            await asyncio.wait([self._retiring[activation]])
+
     def reset_all(self, error: Exception) -> None:
         """The lane is lost: nothing of these lives may leave or be written."""
         for activation in self.activations():

@@ -108,6 +108,10 @@ class Worker:
         self.settings = settings
         self.sockets = SocketTable()
         self.meter = Meter()
+        self.cache = CacheBudget(
+            per_object=settings.memory.cache_bytes_per_object,
+            limit=settings.memory.cache_bytes,
+        )
         self._database = database
         self._timer = timer
         self._clock = clock
@@ -165,10 +169,6 @@ class Worker:
         self, classes: Mapping[int, type[DurableObject]], env: Any, sql: SqlRunner
     ) -> Dispatcher:
         settings = self.settings
-        memory = settings.memory
-        budget = CacheBudget(
-            per_object=memory.cache_bytes_per_object, limit=memory.cache_bytes
-        )
 
         def make_context(on_gone: Callable[[Activation], None]) -> ActivationContext:
             return ActivationContext(
@@ -179,8 +179,8 @@ class Worker:
                 trials=self._trials,
                 start_timeout=settings.start_timeout,
                 on_gone=on_gone,
-                budget=budget,
-                max_value_bytes=memory.max_value_bytes,
+                budget=self.cache,
+                max_value_bytes=settings.memory.max_value_bytes,
                 meter=self.meter,
             )
 

@@ -32,11 +32,18 @@ class Serves(msgspec.Struct, array_like=True, tag=2):
 
 
 class Fault(msgspec.Struct, array_like=True):
-    """An error of the runtime by its class, or RemoteError with a ``name``."""
+    """An error of the runtime by its class, or RemoteError with a ``name``.
+
+    ``object`` is its ``durable_object_id``; the rest is what an SqlError has.
+    """
 
     kind: str
     message: str
     name: str
+    object: str | None = None
+    query: str = ""
+    position: int | None = None
+    sqlstate: str | None = None
 
 
 class Call(msgspec.Struct, array_like=True, tag=3):

@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import DurableError, DurableObjectId, Request, Unavailable, ValueRefused
 from durable.objects import codec
 from durable.objects.call_chain import continue_chain
+from durable.objects.log_context import note_request
 from durable.worker.dispatcher import is_awaited_elsewhere
 from server.link import frames
 from server.link.asking import head_of, split
@@ -83,6 +84,7 @@ class Serving:
             body = self._bodies.read(frame.id, up=True)
         headers = CIMultiDictProxy(CIMultiDict(frame.headers))
         request = Request(frame.method, frame.url, headers=headers, body=body)
+        note_request(request)
         if frame.socket is not None:
             request.socket_port = self._port(frame.socket)
         props = codec.decode(frame.props)

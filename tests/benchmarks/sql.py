@@ -29,13 +29,17 @@ from server.embed import DurableRuntime
 from server.embedded_postgres import embedded_postgres
 from server.migrate import migrate
 from server.settings import Settings
-from tests.benchmarks.targets import Verdict, render
+from tests.benchmarks.targets import (
+    MAX_SQL_READ_RATIO,
+    MAX_SQL_WRITE_RATIO,
+    Verdict,
+    render,
+)
 
-READ_RATIO = 3.5
-WRITE_RATIO = 2.0
 SAMPLES = 1_500
 BLOCK = 50
 AT_A_TIME = 8
+SETTLE_SECONDS = 20
 TABLE = "CREATE TABLE IF NOT EXISTS item (id int4 PRIMARY KEY, n int4, title text)"
 FILL = (
     "INSERT INTO item SELECT i, 0, 'item ' || i FROM generate_series(1, 100) i "
@@ -73,8 +77,8 @@ async def compare(dsn: str, keeper: Any, samples: int, agents: int) -> list[Verd
         await bare.execute(FILL)
         verdicts = []
         for title, statement, ratio in (
-            ("one SQL read", READ, READ_RATIO),
-            ("one SQL write", WRITE, WRITE_RATIO),
+            ("one SQL read", READ, MAX_SQL_READ_RATIO),
+            ("one SQL write", WRITE, MAX_SQL_WRITE_RATIO),
         ):
             theirs = statement.format("%s")
 
@@ -103,6 +107,8 @@ def _verdict(
     one, other = statistics.median(ours), statistics.median(reference)
     ratio = one / other
     p99 = statistics.quantiles(ours, n=100)[98]
+    # Where others take the cores the fastest tenth says more than the medians.
+    quick = [statistics.quantiles(times, n=10)[0] for times in (ours, reference)]
     return Verdict(
         title=title,
         ours=f"p50 {one * 1000:.2f} ms",
@@ -110,7 +116,8 @@ def _verdict(
         result=f"{math.ceil(ratio * 100) / 100:.2f} x",
         target=f"<= {target:g} x",
         passed=ratio <= target,
-        remark=f"p99 {p99 * 1000:.1f} ms",
+        remark=f"p99 {p99 * 1000:.1f} ms; p10 {quick[0] * 1000:.2f} and "
+        f"{quick[1] * 1000:.2f} ms, {quick[0] / quick[1]:.2f} x",
     )
 
 
@@ -202,6 +209,8 @@ async def run(dsn: str, agents: int, samples: int) -> list[Verdict]:
             times = await make(runtime.env, agents - 1)
             seconds = time.monotonic() - begun
             _tell_growth(agents - 1, seconds, times, (before, _sizes(dsn)))
+            # What making them has left to do (checkpoint, autovacuum) isn't measured.
+            await asyncio.sleep(SETTLE_SECONDS)
             verdicts += await compare(dsn, keeper, samples, agents)
         return verdicts
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
-from durable.testing import Say, ScriptedModel
+from durable.testing import ScriptedModel
 
 WORDS = ["An ", "old ", "silent ", "pond"]
 
@@ -17,7 +17,8 @@ WORDS = ["An ", "old ", "silent ", "pond"]
 def chat_server() -> Iterator[ScriptedModel]:
     """A running model that says the same words each time."""
     ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    model = ScriptedModel(otherwise=Say(WORDS))
+    # More often than it is asked.
+    model = ScriptedModel(*["".join(WORDS)] * 100)
 
     async def serve() -> None:
         end = asyncio.Event()

@@ -59,6 +59,8 @@ class Rows:
         # A load brings so many rows.
         self.first = 64
         self.reads: list[str] = []
+        # So many turns of the loop pass before a read sees what there is.
+        self.latency = 0
         self.drains = 0
         self.failure: Exception | None = None
         self._open = asyncio.Event()
@@ -114,7 +116,8 @@ class Rows:
     async def get(
         self, shard: int, object_id: UUID, space: str, keys: Sequence[str]
     ) -> dict[str, Stored]:
-        # Read when it is asked, as a snapshot; the answer comes later.
+        await turns(self.latency)
+        # As a snapshot; the answer comes later.
         rows = self.kv.get(object_id, {})
         found = {key: rows[space, key] for key in keys if (space, key) in rows}
         await self._read("get")
@@ -123,11 +126,16 @@ class Rows:
     async def scan(
         self, shard: int, object_id: UUID, space: str, key_range: KeyRange
     ) -> dict[str, Stored]:
+        await turns(self.latency)
         rows = self.kv.get(object_id, {})
         mine = [(key, value) for (at, key), value in rows.items() if at == space]
         found = in_order(mine, key_range)
         await self._read("scan")
         return found
+
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        await self._read("size")
+        return sum(len(value) for value in self.kv.get(object_id, {}).values())
 
     async def drain(self, shard: int) -> None:
         self.drains += 1

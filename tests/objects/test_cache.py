@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import given
 
 from durable.domain.ports import KeyRange
+from durable.objects import cache as cache_module
 from durable.objects.cache import UNKNOWN, Cache, in_order
 from durable.objects.cache_budget import CacheBudget
 from durable.objects.keys import _after_prefix, key_range
@@ -35,7 +37,7 @@ def test_a_write_hides_what_a_read_brings_later() -> None:
     cache.clear()
     cache.learn("user", ["b"], {"b": "old"})
     assert cache.get(slot("b")) is None
-    assert dict(cache.rows_of("user")) == {}
+    assert cache.scan("user", KeyRange()) == {}
 
 
 KEYS = st.sampled_from("abcd")
@@ -172,3 +174,45 @@ def test_what_a_transaction_would_come_back_to_is_not_let_go() -> None:
     cache.roll_back()
     assert cache.get(slot("a")) == "1"
     assert cache.get(slot("b")) is None
+
+
+RANGES = st.builds(
+    KeyRange,
+    start=st.sampled_from(["", "a", "b", "c"]),
+    end=st.none() | st.sampled_from(["b", "d"]),
+    reverse=st.booleans(),
+    limit=st.none() | st.integers(1, 3),
+)
+
+
+@given(st.lists(MOVES | RANGES))
+def test_a_scan_is_in_order_whatever_was_written_since_the_last(steps: Any) -> None:
+    cache, model = Cache({("agent", "a"): "0"}, complete=True), dict[str, str | None]()
+    for step in steps:
+        if isinstance(step, KeyRange):
+            assert list(cache.scan("user", step).items()) == list(
+                in_order(model.items(), step).items()
+            )
+            continue
+        for key, value in step:
+            cache.set(slot(key), value)
+            model[key] = value
+
+
+def test_paging_sorts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorts = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal sorts
+        sorts += 1
+        return sorted(*args)
+
+    monkeypatch.setattr(cache_module, "sorted", counted, raising=False)
+    cache = Cache({slot(f"{n:05}"): "1" for n in range(1000)}, complete=True)
+    seen, after = 0, ""
+    while page := cache.scan("user", KeyRange(start=after, limit=100)):
+        seen += len(page)
+        after = [*page][-1] + "\x01"
+        cache.set(slot(f"{seen:05}+"), "2")
+    assert seen > 1000
+    assert sorts == 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 from durable import DurableObject, Request, Response, WebSocket
-from durable.testing import Fleet
+from durable.testing import Fleet, databases
 
 Work = Callable[..., Any]
 
@@ -55,10 +57,12 @@ class Probe(DurableObject):
     async def fetch(self, request: Request) -> Response:
         if request.is_upgrade:
             socket = self.ctx.accept_websocket(request, request.query.getall("tag", []))
-            self._do("connected", socket)
+            self._do("connected", socket, request)
             return Response.upgrade(socket)
         answer = self._do("fetch", request)
-        return answer if answer is not None else Response(str(self.ctx.id.name))
+        if answer is None:
+            return Response(str(self.ctx.id.name))
+        return answer if isinstance(answer, Response) else await answer
 
     def alarm(self, info: Any) -> Any:
         return self._do("alarm", info)
@@ -70,6 +74,13 @@ class Probe(DurableObject):
         self, websocket: WebSocket, code: int, reason: str, was_clean: bool
     ) -> Any:
         return self._do("close", websocket, code, reason, was_clean)
+
+
+class Farewell(Probe):
+    """Wants to know of its end."""
+
+    def on_deactivate(self, reason: str) -> Any:
+        return self._do("deactivate", reason)
 
 
 class Mute(DurableObject):
@@ -118,6 +129,28 @@ class Gate:
         self._opened.set()
 
 
+async def order_of(stub: Any, read: Work) -> list[str]:
+    """In which order a read and another event get on that come together."""
+    order: list[str] = []
+
+    async def reading(it: Probe) -> None:
+        order.append("asked")
+        await read(it)
+        order.append("told")
+
+    await asyncio.gather(
+        inside(stub, reading), inside(stub, lambda _: order.append("other"))
+    )
+    return order
+
+
+async def until(happens: Callable[[], Any]) -> None:
+    """Wait for what comes from outside: a socket, a timer of the runtime."""
+    async with asyncio.timeout(10):
+        while not happens():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 async def turns(count: int = 20) -> None:
     """Let everything run that can run at once."""
     for _ in range(count):
@@ -142,3 +175,27 @@ async def cold(fleet: Fleet, stub: Any, **entries: Any) -> None:
 
     await inside(stub, fill)
     await sleep(fleet, stub)
+
+
+async def elsewhere(fleet: Fleet, count: int) -> list[Any]:
+    """So many objects that live on another node than the one that is asked.
+
+    A node that has just come gets its share little by little.
+    """
+    found: list[Any] = []
+    async with asyncio.timeout(30):
+        for n in itertools.count():
+            stub = fleet.env.Probe.get_by_name(f"elsewhere-{n}")
+            if await inside(stub, lambda it: it.env is not fleet.env):
+                found.append(stub)
+            if len(found) == count:
+                break
+    return found
+
+
+@asynccontextmanager
+async def own_fleet(postgres: str, **options: Any) -> AsyncIterator[Fleet]:
+    """A fleet for one test: with limits of its own, or nodes that go."""
+    with databases.fresh_database(postgres) as url:
+        async with Fleet([Probe, Farewell, Mute], url, **options) as fleet:
+            yield fleet

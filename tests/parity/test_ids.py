@@ -141,3 +141,51 @@ async def test_an_object_reached_by_its_ids_text_knows_its_name(
     assert by_text.name is None
     on(stub, "name")(name_of)
     assert await by_text.do("name") == stub.name
+
+
+@pytest.mark.rule("S1.15", "S1.16")
+async def test_a_jurisdiction_has_ids_and_objects_of_its_own(
+    fleet: Fleet, stub: Any
+) -> None:
+    probes = fleet.env.Probe
+    of_eu, of_us = probes.jurisdiction("eu"), probes.jurisdiction("us")
+    ids = [space.id_from_name(stub.name) for space in (probes, of_eu, of_us)]
+    assert len({str(each) for each in ids}) == 3
+    assert [each.jurisdiction for each in ids] == [None, "eu", "us"]
+    assert of_eu.new_unique_id().jurisdiction == "eu"
+    assert probes.new_unique_id(jurisdiction="us").jurisdiction == "us"
+    in_eu = of_eu.get_by_name(stub.name)
+    await in_eu.remember("in the EU")
+    assert await in_eu.remembered() == ["in the EU"]
+    assert await stub.remembered() == []
+
+
+@pytest.mark.rule("S1.16")
+async def test_a_jurisdiction_refuses_ids_from_elsewhere(fleet: Fleet) -> None:
+    probes = fleet.env.Probe
+    of_eu = probes.jurisdiction("eu")
+    inside_it = of_eu.id_from_name("a")
+    for foreign in (
+        probes.id_from_name("a"),
+        probes.jurisdiction("us").id_from_name("a"),
+    ):
+        with pytest.raises(ValueError, match="eu"):
+            of_eu.get(foreign)
+        with pytest.raises(ValueError, match="eu"):
+            of_eu.id_from_string(str(foreign))
+    # The whole namespace knows those of all.
+    assert probes.id_from_string(str(inside_it)).jurisdiction == "eu"
+    probes.get(inside_it)
+    with pytest.raises(ValueError, match="no jurisdiction"):
+        probes.jurisdiction("mars")
+
+
+@pytest.mark.rule("S1.17")
+async def test_a_location_hint_is_checked_and_changes_nothing(
+    fleet: Fleet, stub: Any
+) -> None:
+    await stub.remember("here")
+    hinted = fleet.env.Probe.get_by_name(stub.name, location_hint="weur")
+    assert await hinted.remembered() == ["here"]
+    with pytest.raises(ValueError, match="location hint"):
+        fleet.env.Probe.get(stub.id, location_hint="moon")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from durable import DurableError, ValueRefused, ValueTooLarge
-from durable.testing import Fleet, databases
-from tests.parity.probe import Mute, Probe, cold, inside, sleep
+from durable.testing import Fleet
+from tests.parity.probe import Probe, cold, inside, order_of, own_fleet, sleep
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,22 +52,19 @@ async def write_for_ever(it: Probe) -> None:
 
 @pytest.mark.rule("S2.16")
 async def test_a_crash_keeps_all_of_a_commit_or_none(durable_postgres: str) -> None:
-    with databases.fresh_database(durable_postgres) as url:
-        async with Fleet([Probe, Mute], url, nodes=2) as fleet:
-            stubs = [fleet.env.Probe.get_by_name(f"crash-{n}") for n in range(40)]
-            writing = [
-                asyncio.create_task(inside(stub, write_for_ever)) for stub in stubs
-            ]
-            # Not a wait for something, but a moment like any other.
-            await asyncio.sleep(0.2)
-            await fleet.nodes[1].crash()
-            await fleet.nodes[0].crash()
-            await asyncio.wait(writing)
-            await fleet.start_node()
-            for stub in stubs:
-                anew = fleet.env.Probe.get_by_name(stub.name)
-                kept = await inside(anew, lambda it: it.storage.get(["a", "b"]))
-                assert kept.get("a") == kept.get("b")
+    async with own_fleet(durable_postgres, nodes=2) as fleet:
+        stubs = [fleet.env.Probe.get_by_name(f"crash-{n}") for n in range(40)]
+        writing = [asyncio.create_task(inside(stub, write_for_ever)) for stub in stubs]
+        # Not a wait for something, but a moment like any other.
+        await asyncio.sleep(0.2)
+        await fleet.nodes[1].crash()
+        await fleet.nodes[0].crash()
+        await asyncio.wait(writing)
+        await fleet.start_node()
+        for stub in stubs:
+            anew = fleet.env.Probe.get_by_name(stub.name)
+            kept = await inside(anew, lambda it: it.storage.get(["a", "b"]))
+            assert kept.get("a") == kept.get("b")
 
 
 @pytest.mark.rule("S2.17")
@@ -148,21 +144,6 @@ async def test_a_value_has_up_to_32_mib(stub: Any) -> None:
         return str(await it.storage.get("small"))
 
     assert await inside(stub, work) == "None"
-
-
-async def order_of(stub: Any, read: Callable[[Probe], Any]) -> list[str]:
-    """In which order a read and another event get on that come together."""
-    order: list[str] = []
-
-    async def reading(it: Probe) -> None:
-        order.append("asked")
-        await read(it)
-        order.append("told")
-
-    await asyncio.gather(
-        inside(stub, reading), inside(stub, lambda _: order.append("other"))
-    )
-    return order
 
 
 @pytest.mark.rule("S2.22")

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 
+from durable import (
+    DurableObjectId,
+    DurableObjectNamespace,
+    DurableObjectState,
+    DurableObjectStorage,
+    Response,
+    WebSocket,
+)
 from tests.parity.rules import HERE, PAGE, page, sections
 from tests.support.marked import exists, python_proofs
 
@@ -39,3 +48,25 @@ def test_the_tests_use_nothing_but_the_public_face() -> None:
 def test_the_page_says_what_the_rules_say() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert page(text) == text, "run python -m tests.parity"
+
+
+# Set in the constructor of ``ctx``: no attributes of its class.
+ATTRIBUTES = {("ctx", name) for name in ("id", "storage", "props")}
+FACES = {
+    "ns": DurableObjectNamespace,
+    "id": DurableObjectId,
+    "ctx": DurableObjectState,
+    "storage": DurableObjectStorage,
+    "ws": WebSocket,
+    "Response": Response,
+}
+
+
+def test_the_names_that_the_page_gives_are_there() -> None:
+    table = PAGE.read_text(encoding="utf-8").partition("## Names")[2].partition("##")[0]
+    ours = " ".join(row.split(" | ")[1] for row in table.splitlines() if " | " in row)
+    named = re.findall(r"\b(\w+)\.(\w+)", ours)
+    assert {face for face, _ in named} >= set(FACES)
+    for face, name in named:
+        if face in FACES and (face, name) not in ATTRIBUTES:
+            assert hasattr(FACES[face], name), f"{face}.{name}"

@@ -58,7 +58,7 @@ async def node(
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DURABLE_")}
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "server", "dev", app, "--port", "0"),
+            *(sys.executable, "-m", "server", "dev", app, "--port", "0", "--no-reload"),
             cwd=ROOT,
             env={
                 **kept,

@@ -101,8 +101,8 @@ def test_an_error_is_one_message_without_a_trace_and_ends_with_1(app: Path) -> N
     (app / "broken.py").write_text("x = 1\nnowhere()\n")
     for arguments, settings, said in [
         (["dev"], {"DURABLE_PORT": "http"}, "DURABLE_PORT: 'http' is not usable"),
-        (["dev", "nowhere.py"], {}, "there is no file nowhere.py"),
-        (["dev", "broken.py"], {}, 'File "broken.py", line 2'),
+        (["dev", "nowhere.py", "--port", "0"], {}, "there is no file nowhere.py"),
+        (["dev", "broken.py", "--port", "0"], {}, 'File "broken.py", line 2'),
         (["serve", "app.py"], {}, "needs DURABLE_DATABASE_URL"),
         (["migrate"], {}, "needs DURABLE_DATABASE_URL"),
         (["new", "../x"], {}, "is no name for a project"),

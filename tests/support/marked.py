@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +43,14 @@ def test_functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDe
 def exists(test: str) -> bool:
     """Whether `folder/test_file.py::test_name` is there."""
     file, _, name = test.partition("::")
-    path = ROOT / file
-    return path.is_file() and name in {found.name for found in test_functions(path)}
+    return name in _names(ROOT / file)
+
+
+@cache
+def _names(path: Path) -> frozenset[str]:
+    if not path.is_file():
+        return frozenset()
+    return frozenset(found.name for found in test_functions(path))
 
 
 def _ids(decorator: ast.expr) -> Iterator[str]:

@@ -40,7 +40,8 @@ def running_server(database_url: str, log: Path, **settings: str) -> Iterator[st
     # Without `site` where we are without: then no installed copy of this project is in
     # the way of the one whose tests run (the mutants).
     flags = ["-S"] if sys.flags.no_site else []
-    command = [sys.executable, *flags, "-m", "server", "dev", APP, "--port", "0"]
+    arguments = ("dev", APP, "--port", "0", "--no-reload")
+    command = [sys.executable, *flags, "-m", "server", *arguments]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
             command,

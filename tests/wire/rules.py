@@ -14,7 +14,7 @@ from tests.support.marked import Proof, python_proofs
 from tests.wire.process import NPM
 
 HERE = Path(__file__).parent
-DRIVERS = ("client", "reconnect", "react")
+DRIVERS = ("client", "reconnect", "react", "chat")
 _CHECK = re.compile(r'^check\("([^"\n]+)", (\[[^\]\n]*\]), async', re.MULTILINE)
 
 

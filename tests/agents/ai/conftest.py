@@ -76,7 +76,7 @@ async def one() -> AsyncIterator[ScriptedModel]:
 
 @pytest_asyncio.fixture
 async def two() -> AsyncIterator[ScriptedModel]:
-    async with ScriptedModel(otherwise="from two") as model:
+    async with ScriptedModel(*["from two"] * 10) as model:
         yield model
 
 

@@ -7,7 +7,7 @@ import pytest
 from agents.ai import AI, AIError, AIRateLimited, call, gateway_object
 from agents.ai.options import resolve
 from agents.ai.settings import AISettings
-from durable.testing import Fleet, Refuse, ScriptedModel
+from durable.testing import Answer, Fleet, ScriptedModel
 
 HI = {"prompt": "hi"}
 CACHED = {"id": "cached"}
@@ -17,7 +17,7 @@ async def test_the_same_question_is_answered_from_the_cache_until_its_time(
     ai_fleet: Fleet, one: ScriptedModel
 ) -> None:
     ai = ai_fleet.env.AI
-    one.then("first", "second", "third", "fourth")
+    one.play("first", "second", "third", "fourth")
     found = await ai.run("priced", HI, gateway=CACHED)
     assert found["gateway"]["cache_status"] == "MISS"
     await ai_fleet.clock.advance(seconds=59)
@@ -40,7 +40,7 @@ async def test_the_same_question_is_answered_from_the_cache_until_its_time(
 async def test_the_cache_is_shared_by_all_nodes_and_outlives_them(
     ai_fleet: Fleet, one: ScriptedModel
 ) -> None:
-    one.then("once")
+    one.play("once")
     await ai_fleet.env.AI.run("m", HI, gateway=CACHED)
     await ai_fleet.start_node()
     await ai_fleet.nodes[0].stop()
@@ -51,7 +51,7 @@ async def test_the_cache_is_shared_by_all_nodes_and_outlives_them(
 async def test_a_key_of_the_callers_own_and_what_is_not_cached(
     ai: AI, one: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one.then("a", Refuse(500), "b", "x" * 200, "c")
+    one.play("a", Answer(status=500), "b", "x" * 200, "c")
     own = {**CACHED, "cache_key": "mine"}
     await ai.run("m", HI, gateway=own)
     found = await ai.run("m", {"prompt": "something else"}, gateway=own)
@@ -70,7 +70,7 @@ async def test_the_cache_and_the_log_have_an_end(
     monkeypatch.setattr(gateway_object, "MAX_CACHED_ANSWERS", 2)
     monkeypatch.setattr(gateway_object, "MAX_LOG_ROWS", 3)
     ai = ai_fleet.env.AI
-    one.then("1", "2", "3", "4")
+    one.play("1", "2", "3", "4")
     for number in "123":
         await ai.run("m", {"prompt": number}, gateway=CACHED)
         await ai_fleet.clock.advance(seconds=1)
@@ -89,18 +89,17 @@ async def test_the_cache_and_the_log_have_an_end(
 async def test_retries_until_it_answers_and_retry_after_is_kept(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then(Refuse(500), Refuse(429, retry_after=0), "at last")
+    one.play(Answer(status=500), Answer(status=429, retry_after=0), "at last")
     found = await ai.run("m", HI, gateway={"id": "patient"})
     assert found["response"] == "at last"
     (row,) = await ai.gateway("patient").logs()
     assert (row["attempts"], row["status"]) == (3, "ok")
-    one.then(*[Refuse(503)] * 3)
+    one.play(*[Answer(status=503)] * 3)
     with pytest.raises(AIError, match="answered 503"):
         await ai.run("m", HI, gateway={"id": "patient"})
-    assert one.left == 0
     # It is no use to ask again; and nobody waits for an hour.
-    for step in (Refuse(400), Refuse(429, retry_after=3600)):
-        one.then(step)
+    for step in (Answer(status=400), Answer(status=429, retry_after=3600)):
+        one.play(step)
         with pytest.raises(AIError):
             await ai.run("m", HI, gateway={"id": "patient"})
     assert len(one.requests) == 8
@@ -109,7 +108,7 @@ async def test_retries_until_it_answers_and_retry_after_is_kept(
 async def test_a_stream_that_fails_before_its_first_piece_is_tried_again(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then(Refuse(500), "ok")
+    one.play(Answer(status=500), "ok")
     found = await ai.run("m", HI, stream=True, gateway={"id": "patient"})
     assert [text async for text in found.text()] == ["ok"]
 
@@ -117,7 +116,7 @@ async def test_a_stream_that_fails_before_its_first_piece_is_tried_again(
 async def test_the_next_model_is_asked_when_one_fails(
     ai: AI, one: ScriptedModel, two: ScriptedModel
 ) -> None:
-    one.then(Refuse(400), Refuse(500))
+    one.play(Answer(status=400), Answer(status=500))
     found = await ai.run(["priced", "two/m-2"], HI)
     assert found["response"] == "from two"
     about = found["gateway"]
@@ -125,7 +124,7 @@ async def test_the_next_model_is_asked_when_one_fails(
     assert "Authorization" not in two.requests[0].headers
     # What another one said isn't the answer to the question put to the first.
     await ai.run(["m", "two/m-2"], {"prompt": "x"}, gateway=CACHED)
-    one.then("from one")
+    one.play("from one")
     found = await ai.run(["m", "two/m-2"], {"prompt": "x"}, gateway=CACHED)
     assert found["response"] == "from one"
 
@@ -134,7 +133,7 @@ async def test_a_fixed_limit_lets_so_many_through_in_each_interval(
     ai_fleet: Fleet, one: ScriptedModel
 ) -> None:
     ai = ai_fleet.env.AI
-    one.then("1", "2", "3")
+    one.play("1", "2", "3")
     for _ in range(2):
         await ai.run("m", HI, gateway={"id": "fixed"})
     with pytest.raises(AIRateLimited, match="lets 2 requests through in 60 s") as limit:
@@ -153,7 +152,7 @@ async def test_a_sliding_limit_still_counts_the_interval_before(
     ai_fleet: Fleet, one: ScriptedModel
 ) -> None:
     ai = ai_fleet.env.AI
-    one.then(*"123456")
+    one.play(*"123456")
     sliding = {"id": "sliding"}
     for _ in range(4):
         await ai.run("m", HI, gateway=sliding)
@@ -170,7 +169,7 @@ async def test_a_sliding_limit_still_counts_the_interval_before(
 async def test_the_log_has_metadata_takes_feedback_and_no_questions(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then("secret answer", "unlogged")
+    one.play("secret answer", "unlogged")
     options = {"metadata": {"user": "ann", "paid": True}, "event_id": "e-1"}
     found = await ai.run("priced", {"prompt": "secret question"}, gateway=options)
     gateway = ai.gateway("default")
@@ -194,7 +193,7 @@ async def test_the_log_has_metadata_takes_feedback_and_no_questions(
 async def test_headers_are_options_and_go_no_further(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then("a", "b")
+    one.play("a", "b")
     headers = {
         "cf-aig-cache-ttl": "60",
         "CF-AIG-Metadata": '{"a": 1}',
@@ -215,7 +214,7 @@ async def test_headers_are_options_and_go_no_further(
 async def test_requests_in_the_form_of_the_universal_endpoint(
     ai: AI, one: ScriptedModel, two: ScriptedModel
 ) -> None:
-    one.then(Refuse(500))
+    one.play(Answer(status=500))
     query = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     steps = [
         {"provider": name, "endpoint": "chat/completions", "query": query}

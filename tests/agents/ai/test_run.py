@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.ai import AI, AIError, AIStream, AITimeout, binding, wire
-from durable.testing import Fleet, Refuse, Say, ScriptedModel
+from durable.testing import Answer, Fleet, ScriptedModel, ToolCall
 from tests.agents.ai.conftest import KEY
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
@@ -22,7 +22,7 @@ WEATHER = {"name": "weather", "description": "…", "parameters": {"type": "obje
 async def test_a_prompt_is_answered_with_text_usage_and_what_the_gateway_did(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then("hello there")
+    one.play("hello there")
     answer = await ai.run("priced", {"prompt": "hi", "temperature": 0.5})
     assert answer["response"] == "hello there"
     assert answer["usage"]["completion_tokens"] == 2
@@ -39,7 +39,7 @@ async def test_a_prompt_is_answered_with_text_usage_and_what_the_gateway_did(
 async def test_an_agent_asks_and_the_tools_of_workers_ai_are_wrapped(
     ai_fleet: Fleet, one: ScriptedModel
 ) -> None:
-    one.then(Say(tools=[("weather", {"city": "Oslo"})]))
+    one.play(Answer("", (ToolCall("weather", {"city": "Oslo"}),)))
     asker = ai_fleet.env.Asker.get_by_name("a")
     answer = await asker.ask("two/m", {**HI, "tools": [WEATHER]})
     assert answer["response"] == "from two"
@@ -55,9 +55,9 @@ async def test_embeddings_and_the_responses_api(ai: AI, one: ScriptedModel) -> N
     assert found["shape"] == [2, 64]
     assert len(found["data"][1]) == 64
     assert one.requests[0].path.endswith("/embeddings")
-    one.then(Say(["x", "y"], tools=[("f", {"a": 1})]))
+    one.play(Answer("x y", (ToolCall("f", {"a": 1}),)))
     answer = await ai.run("m", {"input": "hi"})
-    assert answer["response"] == "xy"
+    assert answer["response"] == "x y"
     assert answer["tool_calls"][0]["arguments"] == {"a": 1}
     assert one.requests[1].path.endswith("/responses")
     with pytest.raises(ValueError, match="messages or a prompt"):
@@ -68,13 +68,14 @@ async def test_embeddings_and_the_responses_api(ai: AI, one: ScriptedModel) -> N
 async def test_a_stream_comes_as_it_is_said(
     ai: AI, one: ScriptedModel, inputs: dict[str, Any]
 ) -> None:
-    step = Say(["a ", "b"], tools=[("f", {"x": [1, 2]})], paced=True)
-    one.then(step)
-    step.let(1)
+    hold = asyncio.Semaphore(1)
+    step = Answer("a b", (ToolCall("f", {"x": [1, 2]}),), hold=hold)
+    one.play(step)
     found = await ai.run("m", inputs, stream=True)
     assert isinstance(found, AIStream)
     assert await anext(found) == {"response": "a "}  # the second hasn't been said
-    step.let()
+    for _ in range(4):
+        hold.release()
     rest = [chunk async for chunk in found]
     assert rest[0] == {"response": "b"}
     assert rest[1]["tool_calls"][0]["arguments"] == {"x": [1, 2]}
@@ -87,14 +88,14 @@ async def test_a_stream_comes_as_it_is_said(
 async def test_a_stream_as_events_and_as_a_raw_response(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then(Say(["a", "b"]), Say(["a", "b"]), "whole")
+    one.play("a b", "a b", "whole")
     found = await ai.run("m", {**HI, "stream": True})
-    assert [text async for text in found.text()] == ["a", "b"]
+    assert [text async for text in found.text()] == ["a ", "b"]
     response = await ai.run("m", HI, stream=True, return_raw_response=True)
     assert response.headers["Content-Type"] == "text/event-stream"
     assert response.headers["cf-aig-step"] == "0"
     lines = (await response.text()).split("\n\n")
-    assert lines[0] == 'data: {"response": "a"}'
+    assert lines[0] == 'data: {"response": "a "}'
     assert lines[-2] == "data: [DONE]"
     response = await ai.run("m", HI, return_raw_response=True)
     said = await response.json()
@@ -105,11 +106,10 @@ async def test_a_stream_as_events_and_as_a_raw_response(
 async def test_who_stops_early_hangs_up_and_the_log_says_so(
     ai: AI, one: ScriptedModel
 ) -> None:
-    step = Say(["a", "b"], paced=True)
-    one.then(step)
-    step.let(1)
+    step = Answer("a b", hold=asyncio.Semaphore(1))
+    one.play(step)
     found = await ai.run("m", HI, stream=True)
-    assert await anext(found) == {"response": "a"}
+    assert await anext(found) == {"response": "a "}
     await found.aclose()
     await asyncio.gather(*ai._records)
     row = await ai.gateway("default").get_log(found.gateway["log_id"])
@@ -120,7 +120,7 @@ async def test_who_stops_early_hangs_up_and_the_log_says_so(
 async def test_a_cut_stream_is_an_error_after_what_was_said(
     ai: AI, one: ScriptedModel
 ) -> None:
-    one.then(Say(["a", "b"], cut_after=1))
+    one.play(Answer("a b", cut_after=1))
     found = await ai.run("m", HI, stream=True)
     seen = []
     try:
@@ -128,7 +128,7 @@ async def test_a_cut_stream_is_an_error_after_what_was_said(
             seen.append(chunk)
     except AIError as error:
         caught = error
-    assert seen == [{"response": "a"}]
+    assert seen == [{"response": "a "}]
     assert "'one' broke off its answer" in str(caught)
     assert caught.retryable
     (row,) = await ai.gateway("default").logs()
@@ -138,18 +138,17 @@ async def test_a_cut_stream_is_an_error_after_what_was_said(
 async def test_a_stream_that_falls_silent_is_an_error(
     ai: AI, one: ScriptedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Say(["a", "b"], paced=True)
-    one.then(step)
-    step.let(1)
+    step = Answer("a b", hold=asyncio.Semaphore(1))
+    one.play(step)
     found = await ai.run("m", HI, stream=True)
     monkeypatch.setattr(wire, "STREAM_IDLE_SECONDS", 0.05)
-    assert await anext(found) == {"response": "a"}
+    assert await anext(found) == {"response": "a "}
     with pytest.raises(AIError, match=r"said nothing for 0\.05 s"):
         await anext(found)
 
 
 async def test_a_request_that_takes_too_long(ai: AI, one: ScriptedModel) -> None:
-    one.then(Say(["a"], paced=True), Say(["a"], paced=True))
+    one.play(Answer("a", hold=asyncio.Event()), Answer("a", hold=asyncio.Event()))
     soon = {"request_timeout_ms": 50}
     for is_stream in (False, True):
         with pytest.raises(AITimeout, match=r"'one' gave no answer in 0\.05 s"):
@@ -161,7 +160,7 @@ async def test_what_is_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr(wire, "MAX_ANSWER_BYTES", 500)
     monkeypatch.setattr(wire, "MAX_EVENT_BYTES", 500)
-    one.then("x" * 600, Say(["x" * 600]))
+    one.play("x" * 600, "x" * 600)
     with pytest.raises(AIError, match="an answer of more than 500 bytes"):
         await ai.run("m", HI)
     with pytest.raises(AIError, match="an event of more than 500 bytes"):
@@ -180,7 +179,7 @@ async def test_what_is_too_large_is_refused(
 async def test_an_error_says_who_said_what_and_what_to_do(
     ai: AI, one: ScriptedModel, status: int, said: str
 ) -> None:
-    one.then(Refuse(status, "nope", retry_after=7))
+    one.play(Answer(status=status, message="nope", retry_after=7))
     with pytest.raises(AIError, match=said) as caught:
         await ai.run("m", HI)
     error = caught.value
@@ -191,7 +190,7 @@ async def test_an_error_says_who_said_what_and_what_to_do(
 
 
 async def test_a_provider_that_is_not_there(ai: AI, one: ScriptedModel) -> None:
-    await one._runner.cleanup()
+    await one.__aexit__()
     with pytest.raises(AIError, match=r"can't be reached at http://127.*is it running"):
         await ai.run("m", HI)
 
@@ -221,10 +220,10 @@ async def test_the_key_is_in_no_error_no_log_and_no_repr(
     caplog.set_level(logging.DEBUG)
     ai = ai_fleet.env.AI
     # A provider that repeats the key, in both kinds of answers.
-    one.then(
-        Refuse(400, f"bad key {KEY}"),
-        Refuse(400, f"bad key {KEY}"),
-        Say(["a"], cut_after=0),
+    one.play(
+        Answer(status=400, message=f"bad key {KEY}"),
+        Answer(status=400, message=f"bad key {KEY}"),
+        Answer("a", cut_after=0),
     )
     shown = [repr(ai), repr(ai_fleet.env), repr(vars(ai)["_settings"])]
     for is_stream in (False, True, True):
@@ -257,10 +256,10 @@ async def test_a_node_that_ends_writes_down_what_it_still_knows(
     ai: AI, one: ScriptedModel
 ) -> None:
     assert binding._CLOSE_SECONDS <= 5
-    step = Say(["a"], paced=True)
-    one.then(step)
+    step = Answer("a", hold=asyncio.Event())
+    one.play(step)
     asking = asyncio.ensure_future(ai.run("m", HI))
-    await one.asked(1)
+    await one.until_asked(1)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking

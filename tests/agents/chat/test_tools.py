@@ -187,3 +187,24 @@ async def test_a_continuation_that_is_owed_is_made_by_the_next_owner(
     speech.end()
     await room.settle()
     assert (await room.stored())[1]["parts"][-1]["text"] == "so it is"
+
+
+async def test_who_asks_while_a_call_is_open_need_not_wait(
+    room: Room, speech: Speech
+) -> None:
+    calls = [ui.tool_call("c", "t", 1), ui.tool_call("d", "t", 2)]
+    author = await called(room, speech, *calls)
+    author.send("cf_agent_tool_result", toolCallId="c", output=1, autoContinue=True)
+    await room.settle()
+    author.news()
+    author.send("cf_agent_stream_resume_request", probeId="p")
+    assert author.kinds() == ["none idle"]
+    # Nor is the agent woken for it again and again.
+    object_id = room.place.things.id_from_name("a").value
+    alarm = room.place.rows.alarms[object_id]
+    await room.place.dispatcher.alarm(object_id, alarm)
+    await room.settle()
+    assert object_id not in room.place.rows.alarms
+    author.send("cf_agent_tool_result", toolCallId="d", output=2)
+    await room.settle()
+    assert len(Chat.asked) == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from agents.chat import transcript_rules as rules
 
 
@@ -140,3 +142,22 @@ def test_a_call_is_found_in_the_newest_message_that_has_it() -> None:
     assert rules.find_tool([new, old], "e") is None
     assert len(rules.open_tools(old, {"input-available"})) == 2
     assert rules.open_tools(None, {"input-available"}) == []
+
+
+def test_an_unknown_history_is_looked_up_without_comparing_each_with_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client may send anything: 2,000 against 2,000 must not block the others."""
+    looked_at = 0
+    content = rules._content
+
+    def counted(message: dict[str, Any]) -> Any:
+        nonlocal looked_at
+        looked_at += 1
+        return content(message)
+
+    monkeypatch.setattr(rules, "_content", counted)
+    stored = [assistant(f"s{n}", said(f"said {n}")) for n in range(2000)]
+    sent = [assistant(f"c{n}", said(f"other {n}")) for n in range(2000)]
+    assert rules.reconcile(sent, stored) == sent
+    assert looked_at <= 4000

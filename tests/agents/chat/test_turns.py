@@ -492,3 +492,46 @@ async def test_a_debounced_message_waits_for_the_last_one(
 
 def _strategy(given: Any) -> Any:
     return concurrency_of(given)
+
+
+async def test_an_answer_stands_behind_its_question_whatever_came_meanwhile(
+    room: Room, speech: Speech
+) -> None:
+    author, other = await room.client(), await room.client()
+    author.ask("r1", user("u1"))
+    await room.settle()
+    other.ask("r2", user("u1"), user("u2"))
+    other.ask("r3", user("u1"), user("u2"), user("u3"))
+    for said in ("one", "two", "three"):
+        speech.say(said)
+        speech.end()
+        await room.settle()
+    texts = [m["parts"][-1]["text"] for m in await room.stored()]
+    assert texts == ["hi", "one", "hi", "two", "hi", "three"]
+    assert [m["id"] for m in (await room.stored())[::2]] == ["u1", "u2", "u3"]
+
+    def shown(agent: Chat) -> list[str]:
+        return [m["id"] for m in agent.messages]
+
+    assert await room.act(shown) == [m["id"] for m in await room.stored()]
+    await room.lose_owner()
+    assert await room.act(shown) == [m["id"] for m in await room.stored()]
+
+
+async def test_nothing_is_left_of_an_agent_that_is_destroyed_in_mid_turn(
+    room: Room, speech: Speech
+) -> None:
+    author = await room.client()
+    author.ask("r1", user("u1"))
+    speech.say("half")
+    await room.settle()
+    object_id = room.place.things.id_from_name("a").value
+    speech.say("gathered")
+
+    async def destroy(agent: Chat) -> None:
+        await agent.destroy()
+
+    await room.act(destroy)
+    await room.settle()
+    assert room.place.rows.kv.get(object_id, {}) == {}
+    assert author.port.closed == (1001, "Durable Object destroyed")
