@@ -14,6 +14,7 @@ from agents import Agent, Request, Response, route_agent_request
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = (
+    "ai",
     "agents_api",
     "calling_agents",
     "chat",
@@ -24,6 +25,7 @@ FOLDERS = (
 )
 # These start a server, or talk to one: they run as processes of their own.
 PROGRAMS = {
+    "ai/models.py",
     "agents_api/python_client.py",
     "calling_agents/aiohttp_app.py",
     "calling_agents/fastapi_app.py",

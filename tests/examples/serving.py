@@ -52,11 +52,15 @@ class Output:
 
 
 @contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path = REPOSITORY,
+) -> Iterator[str]:
     """The URL of a server that lives as long as this; a bad end is an error."""
     process = subprocess.Popen(
         command,
-        cwd=REPOSITORY,
+        cwd=directory,
         env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
