@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from durable.domain.meter import SECONDS, Distribution
 
 if TYPE_CHECKING:
+    from agents.ai import AI
     from server.runtime import Runtime
 
 # How often the event loop is asked whether it is late.
@@ -58,6 +59,8 @@ class NodeCollector(Collector):
         """All metrics of this moment."""
         yield from self._gauges()
         yield from self._counters()
+        for service in self._runtime.env.services.values():
+            yield from _of_models(service)
         meter = self._runtime.worker.meter
         yield _histogram(
             "durable_commit_seconds", "Time of a group commit.", meter.commits
@@ -109,6 +112,21 @@ class NodeCollector(Collector):
             ("durable_lanes_lost", "Lanes that were lost.", meter.lanes_lost),
         ):
             yield CounterMetricFamily(name, text, value=value)
+
+
+def _of_models(ai: AI) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "durable_ai_requests", "Requests to models.", labels=("provider", "status")
+    )
+    for labels, count in ai.requests.items():
+        requests.add_metric(labels, count)
+    yield requests
+    tokens = CounterMetricFamily(
+        "durable_ai_tokens", "Tokens of models.", labels=("provider", "direction")
+    )
+    for labels, count in ai.tokens.items():
+        tokens.add_metric(labels, count)
+    yield tokens
 
 
 def _histogram(name: str, text: str, counted: Distribution) -> Metric:

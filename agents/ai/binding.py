@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from collections import Counter
 from collections.abc import (
     AsyncGenerator,
     Awaitable,
@@ -62,6 +63,10 @@ class AI:
         self._gateways = gateways
         self._wire = Wire()
         self._records: set[asyncio.Task[None]] = set()
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """How many were made, by provider and status."""
+        self.tokens: Counter[tuple[str, str]] = Counter()
+        """How many were paid for, by provider and "in" or "out"."""
 
     def __repr__(self) -> str:
         return f"AI(providers={list(self._settings.providers)})"
@@ -332,6 +337,7 @@ class AI:
         fill: dict[str, Any] | None = None,
     ) -> None:
         """Write it down; if that can't be done the answer isn't lost for it."""
+        self._count(call, status)
         gateway = call.options.gateway
         row = call.row(status, error) if gateway.collect_log else None
         if row is None and fill is None:
@@ -341,6 +347,13 @@ class AI:
             await _outside(stub, "record", row, fill)
         except Exception as failure:  # noqa: BLE001 - said, and gone on without
             log.warning("no row in the log of gateway '%s': %s", gateway.id, failure)
+
+    def _count(self, call: Call, status: str) -> None:
+        self.requests[call.provider, status] += 1
+        if call.cache_status != "HIT":
+            usage = call.usage
+            self.tokens[call.provider, "in"] += usage.get("prompt_tokens", 0)
+            self.tokens[call.provider, "out"] += usage.get("completion_tokens", 0)
 
     def _later(self, record: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(record)

@@ -10,9 +10,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from agents.ai import AI, AIError, AIStream, AITimeout, binding, wire
 from durable.testing import Answer, Fleet, ScriptedModel, ToolCall
+from durable.testing.node import LocalNode
+from server.metrics import LoopLag, generate_latest, registry_of
 from tests.agents.ai.conftest import KEY
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
@@ -193,6 +196,41 @@ async def test_a_provider_that_is_not_there(ai: AI, one: ScriptedModel) -> None:
     await one.__aexit__()
     with pytest.raises(AIError, match=r"can't be reached at http://127.*is it running"):
         await ai.run("m", HI)
+
+
+async def test_a_redirection_does_not_get_the_key(ai: AI, two: ScriptedModel) -> None:
+    async def elsewhere(request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            status=307, headers={"Location": f"{two.url}/{request.path}"}
+        )
+
+    runner = web.ServerRunner(web.Server(elsewhere))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    ai._variables = {"ONE_URL": f"http://127.0.0.1:{port}/v1", "ONE_KEY": KEY}
+    try:
+        with pytest.raises(AIError, match=r"answered 307 \(a redirection, which isn't"):
+            await ai.run("m", HI)
+    finally:
+        await runner.cleanup()
+    assert two.requests == []
+
+
+async def test_metrics_count_requests_and_tokens(
+    ai_fleet: Fleet, one: ScriptedModel
+) -> None:
+    one.play("two words", Answer(status=500))
+    await ai_fleet.env.AI.run("m", HI)
+    with pytest.raises(AIError):
+        await ai_fleet.env.AI.run("m", HI)
+    node = ai_fleet.nodes[0]
+    assert isinstance(node, LocalNode)
+    text = generate_latest(registry_of(node.runtime, LoopLag())).decode()
+    for status in ("ok", "error"):
+        line = f'durable_ai_requests_total{{provider="one",status="{status}"}} 1.0'
+        assert line in text
+    assert 'durable_ai_tokens_total{direction="out",provider="one"} 2.0' in text
 
 
 async def test_a_provider_that_takes_no_connections(
