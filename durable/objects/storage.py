@@ -126,7 +126,7 @@ class Space:
             ValueRefused: a value that can't be stored (the message has the path) or is
                 too large, None (use ``delete``), or a bad key. Nothing is written then.
         """
-        entries = {key: value} if isinstance(key, str) else dict(key)
+        entries = dict(key) if isinstance(key, Mapping) else {key: value}
         check_count(len(entries))
         encoded = []
         for name, item in entries.items():
