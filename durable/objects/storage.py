@@ -221,14 +221,16 @@ class Space:
         """A row as stored; a coroutine when it must be read from Postgres."""
         return self._rows.reads.row((self.name, key))
 
-    def put_raw(self, key: str, stored: Stored) -> None:
+    def put_raw(self, key: str, stored: Stored, *, no_cache: bool = False) -> None:
         """Write a row that is encoded already: JSON text, or ``codec``'s blob.
+
+        ``no_cache`` as in ``put``.
 
         Raises:
             ValueTooLarge: nothing is written.
         """
         self._rows.check_size(key, stored)
-        self._rows.write_row((self.name, key), stored)
+        self._rows.write_row((self.name, key), stored, keep=not no_cache)
 
     async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
         """Rows as stored, in order."""
