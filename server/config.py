@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from server.config_ai import parse_ai
 from server.config_classes import gone_classes, parse_migrations
 from server.config_project import Binding, Configured, Project
 from server.config_reader import ConfigError, Table, describe_value, read_document
@@ -28,6 +29,7 @@ _KEYS: Final = (
     "durable_objects",
     "migrations",
     "vars",
+    "ai",
     "limits",
     "placement",
     "observability",
@@ -51,7 +53,7 @@ _CLOUDFLARE: Final = "it is of Cloudflare's platform and means nothing here: rem
 _CLOUDFLARE_KEYS: Final = (
     *("$schema", "account_id", "compatibility_date", "compatibility_flags"),
     *("workers_dev", "preview_urls", "route", "routes", "minify", "node_compat"),
-    *("kv_namespaces", "d1_databases", "r2_buckets", "queues", "services", "ai"),
+    *("kv_namespaces", "d1_databases", "r2_buckets", "queues", "services"),
     *("browser", "vectorize", "hyperdrive", "workflows", "triggers", "assets"),
     *("build", "dev", "rules", "usage_model", "logpush", "tail_consumers"),
     # of [limits], [placement], [observability] and bindings
@@ -80,7 +82,7 @@ def load_project(directory: Path, *, dev: bool = False) -> Project:
     project = Project() if root is None else _project(root)
     if not dev:
         return project
-    secrets = read_dev_vars(directory, [binding.name for binding in project.bindings])
+    secrets = read_dev_vars(directory, project.bound)
     return dataclasses.replace(project, vars=_frozen({**project.vars, **secrets}))
 
 
@@ -121,6 +123,7 @@ def _project(root: Table) -> Project:
         main=None if main is None else Configured(main, root.where("main")),
         bindings=_bindings(root.table("durable_objects"), name),
         migrations=parse_migrations(root),
+        ai=parse_ai(root),
         settings=_frozen(
             {
                 **dict(_settings(root.table("limits"), LIMITS)),
@@ -180,9 +183,17 @@ def _setting(table: Table, key: str, value: Any) -> Any:
 def _check_together(root: Table, project: Project) -> None:
     """What is right by itself, but not beside the rest of the file."""
     gone = gone_classes(project.migrations)
+    if project.ai is not None and project.ai.binding in project.vars:
+        name = project.ai.binding
+        raise root.table("vars").error(name, "is the name of [ai]'s binding too")
     for binding in project.bindings:
         if binding.name in project.vars:
             raise root.table("vars").error(binding.name, "is the name of a binding too")
+        if project.ai is not None and binding.name == project.ai.binding:
+            raise ConfigError(
+                f"{root.table('ai').where('binding')}: {binding.name} is the name of a "
+                "class's binding too"
+            )
         if binding.script_name is None and binding.class_name in gone:
             raise ConfigError(
                 f"{binding.where}: {binding.class_name} is gone since the migration "

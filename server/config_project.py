@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from agents.ai.settings import AISettings
 from server.config_migrations import Migration
 
 
@@ -40,6 +41,8 @@ class Project:
     bindings: tuple[Binding, ...] = ()
     """Empty: every class of the module is bound under its own name."""
     migrations: tuple[Migration, ...] = ()
+    ai: AISettings | None = None
+    """``[ai]``: models, and the binding ``env.AI``; None: there is none."""
     settings: Mapping[str, Configured] = field(
         default_factory=lambda: MappingProxyType({})
     )
@@ -48,3 +51,9 @@ class Project:
         default_factory=lambda: MappingProxyType({}), repr=False
     )
     """``[vars]`` and over them ``.dev.vars``; the latter may be secrets."""
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """The names that ``env`` has beside variables."""
+        names = tuple(binding.name for binding in self.bindings)
+        return names if self.ai is None else (*names, self.ai.binding)

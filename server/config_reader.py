@@ -147,6 +147,20 @@ class Table:
             raise self.error(key, f"must be a table, [{key}], {_not(value)}")
         return Table(self.document, (*self.path, key), value)
 
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, {_not(value)}")
+        return value
+
+    def choice(self, key: str, among: Collection[str], default: str) -> str:
+        """One of a few texts."""
+        value = self.values.get(key, default)
+        if value not in among:
+            raise self.error(key, f"must be one of {', '.join(among)}")
+        return str(value)
+
     def tables(self, key: str) -> list[Table]:
         """The list of tables below a key."""
         value = self.values.get(key, [])

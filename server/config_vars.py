@@ -14,7 +14,7 @@ DEV_VARS: Final = ".dev.vars"
 
 _LINE: Final = re.compile(r"(?:export\s+)?([^=\s]+)\s*=\s*(.*)")
 # Attributes that ``Env`` has itself.
-_TAKEN: Final = frozenset({"namespaces", "cache"})
+_TAKEN: Final = frozenset({"namespaces", "services", "cache"})
 
 
 def name_problem(name: str) -> str | None:

@@ -22,6 +22,7 @@ from server.classes import admit, app_of
 from server.config_bindings import bindings_of, namespace_of
 from server.fleet import PATIENCE_OF_LEASE, Fleet
 from server.front import Fetch, FrontEnd
+from server.services import add_services, own_classes
 from server.settings import Settings
 from server.timer import PeriodicWork
 from server.user_module import UserModule
@@ -46,6 +47,8 @@ class Runtime:
         self._settings = settings
         self._classes = {cls.__name__: cls for cls in classes}
         self._bindings = bindings_of(settings.project, self._classes)
+        # Hosted as the user's are, but bound to no name.
+        self._classes |= own_classes(settings.project, self._classes)
         self._fetch = fetch
         self._stack = AsyncExitStack()
         self.env = Env(settings.vars)
@@ -94,6 +97,7 @@ class Runtime:
             patience=settings.lease_seconds * PATIENCE_OF_LEASE,
             reach=self.fleet.reach,
         )
+        self._services = await add_services(stack, settings, tags, self._router)
         self._bind(self.env, tags)
         await self.fleet.serve(self.worker, router.local, timer)
         await stack.enter_async_context(self.worker)
@@ -108,6 +112,7 @@ class Runtime:
         timer.every(settings.lease_seconds, warn_if_stale)
 
     def _bind(self, env: Env, tags: dict[tuple[str | None, str], int]) -> None:
+        env.services.update(self._services)
         for binding in self._bindings:
             env.namespaces[binding.name] = namespace_of(
                 binding,

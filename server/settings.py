@@ -339,7 +339,7 @@ def _vars(environ: Mapping[str, str], project: Project) -> dict[str, str]:
         for name, value in environ.items()
         if name.startswith(VAR_PREFIX)
     }
-    bound = {binding.name for binding in project.bindings}
+    bound = project.bound
     for name in found:
         problem = name_problem(name)
         if problem is None and name in bound:

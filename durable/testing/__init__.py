@@ -9,6 +9,8 @@
   durable.toml, or app.py: a module's path, or a list of classes.
 - ``durable_database_url``: a migrated database for this test alone.
 - ``durable_postgres``: the session's embedded Postgres, or TEST_POSTGRES_URL.
+
+``ScriptedModel`` stands in for a language model.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ import pytest_asyncio
 from durable.testing import databases
 from durable.testing.clock import VirtualClock
 from durable.testing.fleet import App, Fleet
+from durable.testing.model import Answer, ScriptedModel, ToolCall
 from server.config import load_project
 
-__all__ = ["Fleet", "VirtualClock"]
+__all__ = ["Answer", "Fleet", "ScriptedModel", "ToolCall", "VirtualClock"]
 
 
 @pytest.fixture(scope="session")

@@ -113,10 +113,12 @@ class Fleet:
             }
             variables["DURABLE_DATABASE_URL"] = self._database_url
             return ProcessNode(self._app, variables, str(Path.cwd()))
-        settings = Settings(
-            project=load_project(Path.cwd()), database_url=self._database_url
+        project = load_project(Path.cwd())
+        settings = Settings(project=project, database_url=self._database_url)
+        variables = {**project.vars, **self._settings.get("vars", {})}
+        settings = dataclasses.replace(
+            settings, port=0, **{**self._settings, "vars": variables}
         )
-        settings = dataclasses.replace(settings, port=0, **self._settings)
         if isinstance(self._app, str):
             module = load_user_module(self._app, DurableObject)
             fetch = module.app if module.kind == "fetch" else None

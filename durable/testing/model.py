@@ -15,12 +15,17 @@ import math
 import re
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from durable.testing import responses
+
 DIMENSIONS = 64
+# A test that waits for what never comes should say so, not hang.
+_WAIT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,10 @@ class Answer:
         calls: tools that it calls then.
         pause: seconds before each piece.
         cut_after: the connection is lost after so many pieces.
-        status: an HTTP status, 429 or 500, instead of an answer.
+        status: an HTTP status, 429 or 500, instead of an answer; ``message`` with it.
         retry_after: seconds, the header of that.
-        hold: each piece waits until this is set.
+        hold: each piece waits until this event is set; or for its turn at a semaphore:
+            ``release()`` lets one piece out.
     """
 
     text: str = ""
@@ -51,8 +57,18 @@ class Answer:
     pause: float = 0.0
     cut_after: int | None = None
     status: int = 200
+    message: str = ""
     retry_after: float | None = None
-    hold: asyncio.Event | None = None
+    hold: asyncio.Event | asyncio.Semaphore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it came."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: dict[str, Any]
 
 
 class ScriptedModel:
@@ -66,6 +82,10 @@ class ScriptedModel:
         self, *answers: Answer | str, api_key: str | None = None, port: int = 0
     ) -> None:
         self.asked: list[dict[str, Any]] = []
+        """The bodies of what it was asked."""
+        self.requests: list[Asked] = []
+        """The same, with path and headers."""
+        self._came = asyncio.Event()
         self._api_key = api_key
         self._script = deque(_answer(answer) for answer in answers)
         self._runner: web.AppRunner | None = None
@@ -84,8 +104,11 @@ class ScriptedModel:
     async def __aenter__(self) -> ScriptedModel:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/responses", self._respond)
         app.router.add_post("/v1/embeddings", self._embed)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
+        self._runner = web.AppRunner(
+            app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
@@ -100,8 +123,7 @@ class ScriptedModel:
         refused = self._refused(request)
         if refused is not None:
             return refused
-        asked = await request.json()
-        self.asked.append(asked)
+        asked = await self._take(request)
         answer = self._script.popleft() if self._script else _echo(asked)
         if answer.status != 200:
             return _failure(answer)
@@ -143,21 +165,76 @@ class ScriptedModel:
         await response.write(b"data: [DONE]\n\n")
         return response
 
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        """The responses API: the same script in another shape."""
+        refused = self._refused(request)
+        if refused is not None:
+            return refused
+        asked = await self._take(request)
+        answer = self._script.popleft() if self._script else _echo(asked)
+        if answer.status != 200:
+            return _failure(answer)
+        whole = responses.whole(asked, answer.text, _calls(answer))
+        pieces = _pieces(answer)
+        if not asked.get("stream"):
+            for _ in pieces:
+                await _wait(answer)
+            if answer.cut_after is not None:
+                _cut(request)
+            return web.json_response(whole)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for number, piece in enumerate(pieces):
+            await _wait(answer)
+            if number == answer.cut_after:
+                _cut(request)
+                return response
+            await _event(response, responses.delta(piece))
+        for event in responses.ending(whole):
+            await _event(response, event)
+        return response
+
     async def _embed(self, request: web.Request) -> web.StreamResponse:
         refused = self._refused(request)
         if refused is not None:
             return refused
-        asked = await request.json()
-        self.asked.append(asked)
+        asked = await self._take(request)
+        if self._script and self._script[0].status != 200:
+            return _failure(self._script.popleft())
         given = asked["input"]
         texts = [given] if isinstance(given, str) else given
         found = [
             {"object": "embedding", "index": n, "embedding": embedding(text)}
             for n, text in enumerate(texts)
         ]
+        tokens = sum(len(text.split()) for text in texts)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return web.json_response(
-            {"object": "list", "model": asked.get("model"), "data": found}
+            {
+                "object": "list",
+                "model": asked.get("model"),
+                "data": found,
+                "usage": usage,
+            }
         )
+
+    async def _take(self, request: web.Request) -> dict[str, Any]:
+        asked: dict[str, Any] = await request.json()
+        self.asked.append(asked)
+        self.requests.append(Asked(request.path, request.headers, asked))
+        self._came.set()
+        self._came = asyncio.Event()
+        return asked
+
+    async def until_asked(self, times: int) -> None:
+        """Return when so many requests have come.
+
+        Raises:
+            TimeoutError: they haven't after 30 s.
+        """
+        async with asyncio.timeout(_WAIT_SECONDS):
+            while len(self.asked) < times:
+                await self._came.wait()
 
     def _refused(self, request: web.Request) -> web.Response | None:
         given = request.headers.get("Authorization", "")
@@ -181,7 +258,7 @@ def _answer(given: Answer | str) -> Answer:
 
 
 def _echo(asked: dict[str, Any]) -> Answer:
-    messages = asked.get("messages") or [{}]
+    messages = asked.get("messages") or [{"content": asked.get("input")}]
     return Answer(f"You said: {messages[-1].get('content')}")
 
 
@@ -235,7 +312,7 @@ def _usage(asked: dict[str, Any], answer: Answer) -> dict[str, int]:
 
 def _failure(answer: Answer) -> web.Response:
     text = "Rate limit reached" if answer.status == 429 else "The model has failed"
-    failed = _error(answer.status, text)
+    failed = _error(answer.status, answer.message or text)
     if answer.retry_after is not None:
         failed.headers["Retry-After"] = f"{answer.retry_after:g}"
     return failed
@@ -248,7 +325,9 @@ def _error(status: int, message: str) -> web.Response:
 async def _wait(answer: Answer) -> None:
     if answer.pause:
         await asyncio.sleep(answer.pause)
-    if answer.hold is not None:
+    if isinstance(answer.hold, asyncio.Semaphore):
+        await answer.hold.acquire()
+    elif answer.hold is not None:
         await answer.hold.wait()
 
 

@@ -52,7 +52,9 @@ class Writer(Agent[Env]):
             async for line in answer.content:
                 text = line.decode().strip().removeprefix("data: ")
                 if text and text != "[DONE]":
-                    yield json.loads(text)["choices"][0]["delta"].get("content") or ""
+                    piece = json.loads(text)["choices"][0]["delta"].get("content")
+                    if piece:  # the first one has the role only, the last one nothing
+                        yield piece
 
 
 async def fetch(request: Request, env: Any) -> Response:

@@ -32,4 +32,4 @@ def test_the_tests_on_the_page_pass(project_dir: Path, durable_postgres: str) ->
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "5 passed" in run.stdout
+    assert "6 passed" in run.stdout

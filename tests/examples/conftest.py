@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from durable.testing import ScriptedModel
 from durable.testing import databases as postgres
 from tests.examples.model import chat_server
 from tests.examples.serving import dev, running
 
 
 @pytest.fixture(scope="session")
-def model() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A language model's URL, and what it was asked."""
+def model() -> Iterator[ScriptedModel]:
+    """A language model: its URL, and what it was asked."""
     with chat_server() as found:
         yield found
 
 
 @pytest.fixture(scope="session")
-def server_url(
-    postgres_server: str, model: tuple[str, list[dict[str, Any]]]
-) -> Iterator[str]:
+def server_url(postgres_server: str, model: ScriptedModel) -> Iterator[str]:
     """The server that runs every example agent."""
     with postgres.fresh_database(postgres_server) as dsn:
-        environment = {"DURABLE_DATABASE_URL": dsn, "DURABLE_VAR_MODEL_URL": model[0]}
+        environment = {"DURABLE_DATABASE_URL": dsn, "DURABLE_VAR_MODEL_URL": model.url}
         with running(dev("tests/examples/combined.py"), environment) as url:
             yield url
 

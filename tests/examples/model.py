@@ -1,59 +1,36 @@
-"""A stand-in for a language model: answers the OpenAI chat API over HTTP."""
+"""The scripted model for tests that aren't async: it runs in a thread of its own."""
 
 from __future__ import annotations
 
-import json
+import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+
+from durable.testing import ScriptedModel
 
 WORDS = ["An ", "old ", "silent ", "pond"]
 
 
-class ChatHandler(BaseHTTPRequestHandler):
-    """Says the same words each time, whole or in pieces; keeps what it was asked."""
-
-    asked: list[dict[str, Any]]
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        """Answer ``/chat/completions``."""
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body)
-        if body.get("stream"):
-            self._stream()
-        else:
-            answer = {"choices": [{"message": {"content": "".join(WORDS)}}]}
-            self._send("application/json", json.dumps(answer))
-
-    def _stream(self) -> None:
-        pieces = [{"choices": [{"delta": {"content": word}}]} for word in WORDS]
-        lines = [f"data: {json.dumps(piece)}\n\n" for piece in pieces]
-        self._send("text/event-stream", "".join([*lines, "data: [DONE]\n\n"]))
-
-    def _send(self, content_type: str, text: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
-
-
 @contextmanager
-def chat_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The base URL of a running model, and the list of what it was asked."""
-    asked: list[dict[str, Any]] = []
-    handler = type("Handler", (ChatHandler,), {"asked": asked})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1", asked
-        finally:
-            server.shutdown()
-            thread.join()
+def chat_server() -> Iterator[ScriptedModel]:
+    """A running model that says the same words each time."""
+    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    # More often than it is asked.
+    model = ScriptedModel(*["".join(WORDS)] * 100)
+
+    async def serve() -> None:
+        end = asyncio.Event()
+        async with model:
+            ready.set_result((asyncio.get_running_loop(), end))
+            await end.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+    thread.start()
+    loop, end = ready.result(timeout=10)
+    try:
+        yield model
+    finally:
+        loop.call_soon_threadsafe(end.set)
+        thread.join()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import aiohttp
 
+from durable.testing import ScriptedModel
 from tests.examples.model import WORDS
 
 
@@ -15,7 +14,7 @@ async def test_hello_answers_http(http: aiohttp.ClientSession) -> None:
 
 
 async def test_stream_model_passes_the_pieces_on_as_events(
-    http: aiohttp.ClientSession, model: tuple[str, list[dict[str, Any]]]
+    http: aiohttp.ClientSession, model: ScriptedModel
 ) -> None:
     async with http.post(
         "/",
@@ -26,7 +25,9 @@ async def test_stream_model_passes_the_pieces_on_as_events(
         assert got.content_type == "text/event-stream"
         text = await got.text()
     assert text == "".join(f"data: {word}\n\n" for word in WORDS)
-    assert model[1][-1]["messages"] == [{"role": "user", "content": "Write a haiku"}]
+    assert model.requests[-1].body["messages"] == [
+        {"role": "user", "content": "Write a haiku"}
+    ]
 
 
 async def test_ticker_sends_each_event_when_it_happens(

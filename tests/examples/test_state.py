@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from agents.client import AgentCallError, AgentClient
+from durable.testing import ScriptedModel
 
 
 async def test_counter_increments_and_merges_what_a_client_sends(host: str) -> None:
@@ -84,13 +85,15 @@ async def test_user_lookup_answers_rows_and_typed_rows(
 
 
 async def test_reasoning_agent_asks_with_what_it_remembers(
-    http: aiohttp.ClientSession, model: tuple[str, list[dict[str, Any]]]
+    http: aiohttp.ClientSession, model: ScriptedModel
 ) -> None:
     for question in ("Who am I?", "And now?"):
         async with http.post(
             "/agents/reasoning-agent/me", json={"user": question, "user_id": "ada"}
         ) as got:
             assert await got.json() == {"answer": "An old silent pond"}
-    first, second = (asked["messages"][1]["content"] for asked in model[1][-2:])
+    first, second = (
+        asked.body["messages"][1]["content"] for asked in model.requests[-2:]
+    )
     assert first == "Who am I?\n\nUser history:\n"
     assert second == "And now?\n\nUser history:\nAn old silent pond"

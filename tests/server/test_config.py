@@ -35,7 +35,7 @@ BINDING = '\n[[durable_objects.bindings]]\nname = "A"\nclass_name = "B"\n'
     [
         ("mian = 'a'", "1: mian: unknown key; did you mean main?"),
         ("\n[limit]", "2: limit: unknown key; did you mean limits?"),
-        ("[x]", "1: x: unknown key; here may stand durable_objects, limits, main,"),
+        ("[x]", "1: x: unknown key; here may stand ai, durable_objects, limits, main,"),
         (
             "[limits]\n\nmax_waitng = 1",
             "3: limits.max_waitng: unknown key; did you mean max_waiting?",

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agents.ai.settings import AISettings
 from server.config import LIMITS, load_project
 from server.config_migrations import Rename, Transfer
 from server.config_project import Binding, Project
@@ -238,6 +239,14 @@ KEYS = [
             f"{BINDING}[vars]\nA = 1": "5: vars.A: is the name of a binding too",
         },
     ),
+    # Its own keys: test_config_ai.py.
+    Key(
+        key="ai",
+        good="[ai]",
+        read=lambda p: p.ai,
+        value=AISettings(),
+        bad={"ai = 1": "1: ai: must be a table"},
+    ),
     Key(
         key="limits",
         good="[limits]\nmax_waiting = 7",
@@ -384,7 +393,9 @@ def test_every_key_that_the_reader_knows_is_in_the_table(
     monkeypatch.setattr(Table, "only", only)
     for key in TABLE:
         load(tmp_path, key.good)
-    assert known == {key.key for key in TABLE}
+    assert {key for key in known if not key.startswith("ai.")} == {
+        key.key for key in TABLE
+    }
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:

@@ -131,3 +131,38 @@ async def test_it_may_be_served_by_itself() -> None:
     finally:
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_the_responses_api_has_the_same_script() -> None:
+    script = Answer("a b", (ToolCall("f", {"x": 1}),))
+    async with (
+        ScriptedModel(script, script, Answer(status=500)) as model,
+        aiohttp.ClientSession() as session,
+    ):
+        url, body = f"{model.url}/responses", {"model": "m", "input": "hi"}
+        async with session.post(url, json=body) as response:
+            message, call = (await response.json())["output"]
+        assert message["content"][0]["text"] == "a b"
+        assert json.loads(call["arguments"]) == {"x": 1}
+        async with session.post(url, json={**body, "stream": True}) as response:
+            lines = (await response.text()).split("\n\n")
+        events = [json.loads(line.removeprefix("data: ")) for line in lines if line]
+        assert [e["delta"] for e in events if "delta" in e] == ["a ", "b"]
+        assert events[-1]["response"]["usage"]["output_tokens"] == 2
+        async with session.post(url, json=body) as response:
+            assert response.status == 500
+        assert [asked.path for asked in model.requests] == ["/v1/responses"] * 3
+
+
+async def test_pieces_leave_one_by_one_and_what_is_held_ends_with_the_test() -> None:
+    turns = asyncio.Semaphore(1)
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+        async with ScriptedModel(Answer("a b", hold=turns)) as model:
+            body = {"messages": [], "stream": True}
+            async with session.post(
+                f"{model.url}/chat/completions", json=body
+            ) as response:
+                await model.until_asked(1)
+                seen = await response.content.readuntil(b"\n\n")
+        assert b'"a "' in seen
+        assert b'"b"' not in seen
