@@ -14,7 +14,7 @@ run: .venv/.run-installed  ## serve the demo: http://127.0.0.1:8787
 	@exec $(BIN)/python -m server dev $(APP) --host $(HOST) --port $(PORT)
 
 # The stock JavaScript clients that tests drive the server with; skipped without npm.
-NPM_PROJECTS := $(if $(shell command -v npm),tests/npm examples/frontend)
+NPM_PROJECTS := $(if $(shell command -v npm),tests/npm examples/frontend examples/chat/page)
 
 test: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)  ## all but the soak tests
 	$(BIN)/python -m pytest $(ARGS)

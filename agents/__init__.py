@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from agents.connection import Connection, ConnectionContext
     from agents.context import CurrentAgent, get_current_agent
     from agents.dead_letters import DeadLetter
-    from agents.event_stream import event_stream
     from agents.fibers import Fiber
     from agents.queue_store import QueueItem
     from agents.retries import RetryOptions
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from agents.run_history import Run
     from agents.schedule_store import Schedule
     from agents.schedules import TooManySchedules
+    from agents.server_sent_events import event_stream
     from durable import Request, Response, SqlError, SqlResult
 
 # The command line checks it: another distribution may install a package of this name.
@@ -58,7 +58,6 @@ _HOMES = {
     "agents.connection": ("Connection", "ConnectionContext"),
     "agents.context": ("CurrentAgent", "get_current_agent"),
     "agents.dead_letters": ("DeadLetter",),
-    "agents.event_stream": ("event_stream",),
     "agents.fibers": ("Fiber",),
     "agents.queue_store": ("QueueItem",),
     "agents.retries": ("RetryOptions",),
@@ -66,6 +65,7 @@ _HOMES = {
     "agents.run_history": ("Run",),
     "agents.schedule_store": ("Schedule",),
     "agents.schedules": ("TooManySchedules",),
+    "agents.server_sent_events": ("event_stream",),
     "durable": ("Request", "Response", "SqlError", "SqlResult"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

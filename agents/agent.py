@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 from typing_extensions import TypeVar
@@ -37,6 +37,10 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
 
     initial_state: Any = UNSET
     send_identity_on_connect: ClassVar[bool] = True
+
+    # Of a subclass's own protocol: the type of a frame, and what takes connection and
+    # frame.
+    frame_types: Mapping[str, Callable[..., Any]] = {}
 
     _methods: ClassVar[dict[str, Method]] = {}
     _codec: ClassVar[StateCodec] = StateCodec()
@@ -239,7 +243,7 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
         """Deliver the end of a connection."""
         return self._connections.closed(websocket, code, reason, was_clean)
 
-    def websocket_restored(self, websocket: WebSocket) -> None:
+    def websocket_restored(self, websocket: WebSocket) -> Any:
         """Send the state again: the lost owner may have stored it and not said so."""
         self._connections.restored(websocket)
 
@@ -263,6 +267,9 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
         return self._run_as_me(lambda: self.alarm(info))
 
     # --- for the capabilities
+
+    def before_greeting(self, connection: Connection) -> None:
+        """A client has connected, and heard nothing yet."""
 
     async def run_hook(self, hook: Callable[..., Any], *args: Any) -> Any:
         """Call a plain or async hook."""

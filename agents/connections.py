@@ -30,7 +30,7 @@ class Connections:
 
     def all(self, tag: str | None = None) -> list[Connection]:
         """The open connections, or those with a tag."""
-        return [self._connection(ws) for ws in self._agent.ctx.get_websockets(tag)]
+        return [self.of(ws) for ws in self._agent.ctx.get_websockets(tag)]
 
     def send_protocol(self, frame: Frame, without: Connection | None) -> None:
         """Send a protocol frame to all that hear the protocol, but one."""
@@ -39,23 +39,27 @@ class Connections:
         sockets = [
             ws
             for ws in ctx.get_websockets()
-            if ws is not skipped and self._connection(ws).hears_protocol
+            if ws is not skipped and self.of(ws).hears_protocol
         ]
         if sockets:
             ctx.send_frame(frame, sockets)
 
     def message(self, websocket: WebSocket, message: str | bytes) -> Any:
         """Deliver a message: a call, a state change, or the application's own."""
-        connection = self._connection(websocket)
+        connection = self.of(websocket)
         token = current.set(connection.current)
         try:
             frame = protocol.parse(message) if isinstance(message, str) else None
             if frame is not None:
                 if protocol.is_call(frame):
                     return self._called(connection, frame)
-                if frame.get("type") == protocol.STATE and "state" in frame:
+                kind = frame.get("type")
+                if kind == protocol.STATE and "state" in frame:
                     self._agent.sync.from_client(connection, frame["state"])
                     return None
+                if isinstance(kind, str) and kind in self._agent.frame_types:
+                    take = self._agent.frame_types[kind]
+                    return self._taken(connection, take, frame)
             return self._received(connection, message)
         finally:
             current.reset(token)
@@ -64,7 +68,7 @@ class Connections:
         self, websocket: WebSocket, code: int, reason: str, was_clean: bool
     ) -> Any:
         """Deliver the end of a connection."""
-        connection = self._connection(websocket)
+        connection = self.of(websocket)
         hook = self._agent.on_close
         return self._guarded(
             connection, lambda: hook(connection, code, reason, was_clean)
@@ -72,7 +76,7 @@ class Connections:
 
     def restored(self, websocket: WebSocket) -> None:
         """Tell a client the state of now: the last frame of it may be lost."""
-        connection = self._connection(websocket)
+        connection = self.of(websocket)
         state = self._agent.sync.frame()
         if state is not None and connection.hears_protocol:
             connection.send_frame(state)
@@ -81,7 +85,7 @@ class Connections:
         """Accept an upgrade: greet the client, then let the agent."""
         agent = self._agent
         websocket = agent.ctx.accept_websocket(request, id=request.query.get("_pk"))
-        connection = self._connection(websocket)
+        connection = self.of(websocket)
         ctx = ConnectionContext(request)
         token = current.set(CurrentAgent(agent, connection, request))
         try:
@@ -92,6 +96,7 @@ class Connections:
                 readonly=agent.should_connection_be_readonly(connection, ctx),
                 silent=not agent.should_send_protocol_messages(connection, ctx),
             )
+            agent.before_greeting(connection)
             self._greet(connection)
             await agent.run_hook(agent.on_connect, connection, ctx)
         except Exception as error:  # noqa: BLE001  # the user's hooks
@@ -119,7 +124,8 @@ class Connections:
             connection.send_frame(state)
         connection.send_frame(Frame(protocol.NO_MCP_SERVERS))
 
-    def _connection(self, websocket: WebSocket) -> Connection:
+    def of(self, websocket: WebSocket) -> Connection:
+        """A socket as the agent sees it."""
         found: Connection | None = websocket.companion
         if found is None:
             found = websocket.companion = Connection(websocket, self._agent)
@@ -133,6 +139,16 @@ class Connections:
             return None
         result = method.call(self._agent, connection, frame["id"], frame["args"])
         return None if result is None else awaited_as(connection.current, result)
+
+    def _taken(
+        self, connection: Connection, take: Callable[..., Any], frame: dict[str, Any]
+    ) -> Any:
+        """Hand a frame to a subclass whose protocol it is of."""
+        try:
+            result = take(connection, frame)
+        except Exception as error:  # noqa: BLE001  # what it calls may be the user's
+            return self._agent.report(error, connection)
+        return self._guarded(connection, lambda: result) if must_await(result) else None
 
     def _received(self, connection: Connection, message: str | bytes) -> Any:
         try:

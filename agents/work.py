@@ -7,6 +7,7 @@ needs; a failure in here never drops it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from agents import work_clock
@@ -37,6 +38,7 @@ class Work:
         "_agent",
         "_asked",
         "_in_alarm",
+        "_others",
         "dead",
         "fibers",
         "history",
@@ -50,6 +52,7 @@ class Work:
         storage = agent.ctx.storage
         self._agent = agent
         self._in_alarm = False
+        self._others: list[Callable[[], Awaitable[int | None]]] = []
         # What was asked for while the alarm ran.
         self._asked: int | None = None
         self.history = RunHistory(storage)
@@ -59,6 +62,10 @@ class Work:
         self.fibers = Fibers(agent, self)
         self.outbox = Outbox(agent, self)
         self.inbox = Inbox(agent)
+
+    def join(self, next_due: Callable[[], Awaitable[int | None]]) -> None:
+        """Let the alarm come for something else, too: at the time it tells, if any."""
+        self._others.append(next_due)
 
     def heartbeat(self) -> int:
         """When to look again after what goes on in memory."""
@@ -107,8 +114,7 @@ class Work:
             await self._agent.ctx.storage.set_alarm(max(due, 1) / 1000)
 
     async def _next_due(self) -> int | None:
-        times = [
-            await part.next_due()
-            for part in (self.schedules, self.queue, self.outbox, self.fibers)
-        ]
+        parts = (self.schedules, self.queue, self.outbox, self.fibers)
+        asked = [*(part.next_due for part in parts), *self._others]
+        times = [await next_due() for next_due in asked]
         return min((due for due in times if due is not None), default=None)

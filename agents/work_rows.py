@@ -109,6 +109,10 @@ class Counter:
         """Its value, afterwards."""
         await self.get()
         # It is in the cache now: nothing comes between reading and writing.
+        return self.add_now(change)
+
+    def add_now(self, change: int) -> int:
+        """Its value, afterwards; it was read before."""
         stored: Any = self._space.get_raw(self._name)
         value = int(stored or 0) + change
         self._space.put_raw(self._name, str(value))

@@ -4,15 +4,19 @@ from durable.domain.alarms import AlarmInfo
 from durable.domain.clock import now
 from durable.domain.errors import (
     Aborted,
+    Deadlock,
     DurableError,
+    NestedTransaction,
     Overloaded,
     Quarantined,
     RemoteError,
     ResetError,
     SqlError,
     StartFailed,
+    TransactionEnded,
     Unavailable,
     ValueRefused,
+    ValueTooLarge,
 )
 from durable.domain.ids import DurableObjectId, NameRefused
 from durable.domain.ports import Frame, KeyRange
@@ -40,6 +44,7 @@ __all__ = [
     "AlarmInfo",
     "BodyTooLarge",
     "BodyTooSlow",
+    "Deadlock",
     "DurableError",
     "DurableObject",
     "DurableObjectId",
@@ -51,6 +56,7 @@ __all__ = [
     "Frame",
     "KeyRange",
     "NameRefused",
+    "NestedTransaction",
     "Overloaded",
     "Quarantined",
     "RemoteError",
@@ -61,8 +67,10 @@ __all__ = [
     "SqlError",
     "SqlResult",
     "StartFailed",
+    "TransactionEnded",
     "Unavailable",
     "ValueRefused",
+    "ValueTooLarge",
     "WebSocket",
     "current_env",
     "identity_of",

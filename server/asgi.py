@@ -16,6 +16,7 @@ from server.http import host_of, limited
 from server.whole import HOP_BY_HOP
 
 if TYPE_CHECKING:
+    from durable.domain.ports import Kept
     from durable.objects.websocket import SocketRecord
     from server.held_socket import HeldSocket
     from server.held_sockets import HeldSockets, LocalOwner
@@ -152,8 +153,10 @@ class AsgiSocket:
         """An object of this node took the socket: messages go there."""
         self._sockets.hold_here(self, object_id, record, self._local)
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        """Nothing to do: the record is in this process."""
+    def keep(self, kept: Kept) -> None:
+        """Have this at hand, for the next owner and for automatic responses."""
+        if self.held is not None:
+            self.held.kept = kept
 
     def acknowledged(self) -> None:
         """Nothing to do: the record knows."""

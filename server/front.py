@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agents import route_agent_request
 from durable import Request, Response, current_env, must_await
+from durable.objects.log_context import note_request
 from server import asgi
 from server.asgi import AsgiSocket, Receive, Scope, Send
 from server.doors import kept_headers, origin_may_connect
@@ -152,6 +153,7 @@ class FrontEnd:
             request = make()
             request.headers = kept_headers(request.headers)
             path = request.path
+            note_request(request)
             request.socket_port = socket
             response = fetch(request, self._env)
             if must_await(response):

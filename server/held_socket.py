@@ -13,9 +13,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from durable import DurableError, DurableObjectId, Overloaded
+from durable import DurableError, DurableObjectId, Frame, Overloaded
+from durable.domain.clock import wall
 from durable.domain.errors import Moved
-from durable.domain.ports import SocketPort
+from durable.domain.ports import Kept, SocketPort
 
 if TYPE_CHECKING:
     from multidict import MultiMapping
@@ -39,6 +40,9 @@ class SocketOwner(Protocol):
 
     def parted(self, held: HeldSocket) -> None:
         """It isn't this node's any more."""
+
+    def answered(self, held: HeldSocket, at: float) -> None:
+        """The client was answered for its object; ``at``: seconds since the epoch."""
 
 
 class HolderPort(SocketPort, Protocol):
@@ -68,12 +72,13 @@ class HeldSocket:
         "_farewell",
         "_room",
         "_waiting",
-        "attachment",
+        "answered",
         "clean",
         "headers",
         "id",
         "in_flight",
         "is_open",
+        "kept",
         "number",
         "object_id",
         "owner",
@@ -83,7 +88,6 @@ class HeldSocket:
         "shard",
         "since",
         "sockets",
-        "tags",
         "unacknowledged",
         "url",
     )
@@ -107,9 +111,9 @@ class HeldSocket:
         self.id = socket_id
         self.url = url
         self.headers = headers
-        # What the object keeps with the socket, as last said by an owner elsewhere.
-        self.tags: tuple[str, ...] = ()
-        self.attachment: str | bytes | None = None
+        # What the object keeps with the socket, as its owner has last said.
+        self.kept = Kept()
+        self.answered: float | None = None
         # The owner's record, while that is this node.
         self.record: SocketRecord | None = None
         self.owner: SocketOwner | None = None
@@ -130,6 +134,10 @@ class HeldSocket:
 
     def heard(self, message: Message) -> None:
         """The client said something."""
+        auto = self.kept.options.auto_response
+        if auto is not None and message == auto[0]:
+            self._answer(auto[1])
+            return
         if not self.is_open:
             self._keep(message)
             return
@@ -144,6 +152,12 @@ class HeldSocket:
         except DurableError as error:
             log.info("message not delivered: %s", error)
             self.port.close(RESTARTED, "The object is moving")
+
+    def _answer(self, response: str) -> None:
+        self.port.send(Frame(response.encode()))
+        self.answered = wall.now()
+        if self.owner is not None:
+            self.owner.answered(self, self.answered)
 
     def gone(self, code: int, reason: str, was_clean: bool) -> None:
         """The client has gone; its owner hears of it behind what was said."""

@@ -163,9 +163,9 @@ class LocalOwner:
     def attach(self, held: HeldSocket) -> SocketRecord:
         """Let this node's objects have a socket that another owner has had."""
         record = SocketRecord(
-            held.id, port=held.port, url=held.url, headers=held.headers, tags=held.tags
+            held.id, port=held.port, url=held.url, headers=held.headers
         )
-        record.attachment = held.attachment
+        record.restore(held.kept, held.answered)
         self._table.add(held.object_id.value, record)
         held.attached(self)
         held.record = record
@@ -181,11 +181,16 @@ class LocalOwner:
         assert held.record is not None  # this node is its owner
         self._events.socket_closed(held.object_id, held.record, code, reason, was_clean)
 
+    def answered(self, held: HeldSocket, at: float) -> None:
+        """Remember when a client was answered."""
+        assert held.record is not None  # this node is its owner
+        held.record.answered = at
+
     def parted(self, held: HeldSocket) -> None:
         """Another node is to own it, or nobody for now."""
         record, held.record = held.record, None
         assert record is not None  # this node was its owner
-        held.tags, held.attachment = record.tags, record.attachment
+        held.kept = record.kept
         held.unacknowledged = record.unacknowledged
         self._table.remove(held.object_id.value, record)
 

@@ -13,6 +13,8 @@ import sys
 from datetime import UTC, datetime
 from typing import Final
 
+from durable.objects.log_context import log_context
+
 _URL_PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s@/]+(?=@)")
 _KEY_PASSWORD: Final = re.compile(r"(?i)(\bpassword\s*=\s*)('[^']*'|[^\s'&]+)")
 _HIDDEN: Final = r"\1***"
@@ -21,6 +23,7 @@ _HIDDEN: Final = r"\1***"
 _STANDARD: Final = frozenset(
     [*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"]
 )
+_OURS: Final = frozenset(["time", "level", "logger"])
 
 
 def redact(text: str) -> str:
@@ -49,10 +52,10 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **log_context(),
         }
-        for key, value in vars(record).items():
-            if key not in _STANDARD:
-                line.setdefault(key, value)
+        known = _STANDARD | _OURS
+        line |= {k: v for k, v in vars(record).items() if k not in known}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         if record.stack_info:

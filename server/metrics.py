@@ -83,6 +83,16 @@ class NodeCollector(Collector):
             ("durable_activations", "Objects in memory.", counts["activations"]),
             ("durable_sockets", "Clients' sockets held here.", counts["sockets"]),
             ("durable_links", "Links to other nodes.", counts["links"]),
+            (
+                "durable_link_queue_bytes",
+                "What other nodes haven't taken yet.",
+                counts["link_queue"],
+            ),
+            (
+                "durable_cache_bytes",
+                "Stored keys and values of objects in memory.",
+                counts["cache"],
+            ),
             ("durable_ready", "1 if ready.", int(not self._runtime.unready())),
         ):
             yield GaugeMetricFamily(name, text, value=value)

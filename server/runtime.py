@@ -17,7 +17,7 @@ from durable.store.agent_sql import AgentSql
 from durable.store.classes import Announcement, make, stale
 from durable.store.database import Database
 from durable.store.sql_login import AgentSqlSettings
-from durable.worker.worker import Worker, WorkerSettings
+from durable.worker.worker import Memory, Worker, WorkerSettings
 from server.classes import admit, app_of
 from server.config_bindings import bindings_of, namespace_of
 from server.fleet import PATIENCE_OF_LEASE, Fleet
@@ -25,6 +25,7 @@ from server.front import Fetch, FrontEnd
 from server.settings import Settings
 from server.timer import PeriodicWork
 from server.user_module import UserModule
+from server.watchdog import LoopWatchdog
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Runtime:
         tags = await self._admit(database, worker_settings)
         sql = await stack.enter_async_context(_agent_sql(settings, dsn))
         timer = await stack.enter_async_context(PeriodicWork())
+        await stack.enter_async_context(LoopWatchdog(settings.blocked_seconds))
         self.fleet = await stack.enter_async_context(
             Fleet(settings, database, worker_settings.worker_id)
         )
@@ -179,6 +181,11 @@ class Runtime:
             start_timeout=settings.start_timeout_seconds,
             drain=settings.drain_seconds,
             max_waiting=settings.max_waiting,
+            memory=Memory(
+                max_value_bytes=settings.max_value_bytes,
+                cache_bytes_per_object=settings.cache_bytes_per_object,
+                cache_bytes=settings.cache_bytes,
+            ),
             role=cast("Role", settings.role),
             weight=settings.weight,
             labels=settings.labels,
@@ -207,6 +214,10 @@ class Runtime:
             "sockets": self.front.sockets,
             "shards": self.worker.shards.owned,
             "links": len(self.fleet.mesh),
+            "link_queue": sum(
+                peer.connection.queued for peer in self.fleet.mesh.peers()
+            ),
+            "cache": self.worker.cache.total,
         }
 
 

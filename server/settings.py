@@ -123,6 +123,21 @@ class Settings:
     max_sockets: int = setting(
         100_000, count(1, 10_000_000), "WebSockets that one node holds, at most."
     )
+    max_value_bytes: int = setting(
+        32 * MIB,
+        size(KIB, 1024 * MIB),
+        "Largest stored value, the state too, in bytes as stored.",
+    )
+    cache_bytes_per_object: int = setting(
+        16 * MIB,
+        size(0, 1024 * MIB),
+        "Bytes of stored keys and values that one object keeps in memory.",
+    )
+    cache_bytes: int = setting(
+        256 * MIB,
+        size(0, 64 * 1024 * MIB),
+        "Bytes of stored keys and values that all objects of a node keep in memory.",
+    )
     max_waiting: int = setting(
         1_000,
         count(1, 1_000_000),
@@ -196,12 +211,17 @@ class Settings:
     labels: tuple[str, ...] = setting(
         (),
         labels,
-        "Labels of this worker, with commas between, which location hints name.",
+        "Labels of this worker, with commas between: where it is.",
     )
     weight: float = setting(
         1.0,
         number(0.01, 100),
         "This worker's share of the objects, as against other workers' weights.",
+    )
+    blocked_seconds: float = setting(
+        1.0,
+        seconds(0.05, 3600),
+        "Code that keeps the event loop for so long is logged, with its stack.",
     )
     show_errors: bool = setting(
         False,

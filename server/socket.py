@@ -19,6 +19,7 @@ from server.backlog import NO_STATUS, Backlog, closing, encode
 from server.held_socket import ABNORMAL, TRY_LATER
 
 if TYPE_CHECKING:
+    from durable.domain.ports import Kept
     from durable.objects.websocket import SocketRecord
     from server.held_socket import HeldSocket
     from server.held_sockets import HeldSockets, LocalOwner
@@ -91,8 +92,10 @@ class ClientSocket:
         """An object of this node took the socket: messages go there."""
         self._sockets.hold_here(self, object_id, record, self._local)
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        """Nothing to do: the record is in this process."""
+    def keep(self, kept: Kept) -> None:
+        """Have this at hand, for the next owner and for automatic responses."""
+        if self.held is not None:
+            self.held.kept = kept
 
     def acknowledged(self) -> None:
         """Nothing to do: the record knows."""

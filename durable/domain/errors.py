@@ -16,6 +16,8 @@ class DurableError(Exception):
     overloaded = False
     remote = False
     durable_object_reset = False
+    # The id of the object that a stub's call was for, as text.
+    durable_object_id: str | None = None
 
 
 class ResetError(DurableError):
@@ -87,6 +89,22 @@ class RemoteError(DurableError):
 
 class ValueRefused(DurableError, TypeError):
     """A value that can't be stored or sent; the message has the path to it."""
+
+
+class ValueTooLarge(ValueRefused):
+    """A value over ``DURABLE_MAX_VALUE_BYTES``: nothing was written."""
+
+
+class NestedTransaction(DurableError):
+    """A transaction of this object is open already."""
+
+
+class TransactionEnded(DurableError):
+    """The transaction that this code is in was rolled back, or is over."""
+
+
+class Deadlock(DurableError):
+    """The object waits for this very call, which can't enter it meanwhile."""
 
 
 class SqlError(DurableError):

@@ -6,6 +6,7 @@ import secrets
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import count
 from uuid import UUID
 
 MAX_NAME_BYTES = 1024
@@ -15,12 +16,19 @@ class NameRefused(ValueError):
     """A name that can't be one: empty, too long, or not encodable."""
 
 
+# Ids of a jurisdiction are apart from all others: it can be read from the id. The names
+# are Cloudflare's.
+JURISDICTIONS = ("eu", "us", "fedramp", "fedramp-high")
+_MARK_BYTES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class DurableObjectId:
     """128 bits: the namespace's 32-bit tag and 96 bits of hash (or of chance).
 
     ``name`` is what the id was made from; None for unique ids and for ids that were
-    read from text. Two ids are equal when their bits are.
+    read from text. Two ids are equal when their bits are. An id of a jurisdiction ends
+    with 24 bits that follow from it and from the other bits; no other id does.
     """
 
     value: UUID
@@ -37,6 +45,11 @@ class DurableObjectId:
     def tag(self) -> int:
         """The tag of the namespace that the id belongs to."""
         return self.value.int >> 96
+
+    @property
+    def jurisdiction(self) -> str | None:
+        """The jurisdiction that it was made for, if any."""
+        return _jurisdiction_of(self.value.bytes)
 
 
 def check_name(name: str) -> None:
@@ -58,16 +71,54 @@ def check_name(name: str) -> None:
 
 
 @lru_cache(maxsize=16_384)
-def id_from_name(tag: int, name: str) -> DurableObjectId:
+def id_from_name(
+    tag: int, name: str, jurisdiction: str | None = None
+) -> DurableObjectId:
     """The id of a name in the namespace with this tag: always the same one."""
     check_name(name)
-    digest = blake2b(name.encode(), digest_size=12).digest()
-    return DurableObjectId(UUID(bytes=tag.to_bytes(4, "big") + digest), name)
+    # One in four million hashes looks like an id of a jurisdiction: take the next.
+    for number in count():
+        digest = blake2b(
+            name.encode(), digest_size=12, salt=_salt(jurisdiction, number)
+        ).digest()
+        value = _marked(tag, digest, jurisdiction)
+        if _jurisdiction_of(value) == jurisdiction:
+            return DurableObjectId(UUID(bytes=value), name)
+    raise AssertionError("unreachable")
 
 
-def unique_id(tag: int) -> DurableObjectId:
+def unique_id(tag: int, jurisdiction: str | None = None) -> DurableObjectId:
     """A new random id in the namespace with this tag."""
-    return DurableObjectId(UUID(bytes=tag.to_bytes(4, "big") + secrets.token_bytes(12)))
+    while True:
+        value = _marked(tag, secrets.token_bytes(12), jurisdiction)
+        if _jurisdiction_of(value) == jurisdiction:
+            return DurableObjectId(UUID(bytes=value))
+
+
+def _marked(tag: int, bits: bytes, jurisdiction: str | None) -> bytes:
+    value = tag.to_bytes(4, "big") + bits
+    if jurisdiction is None:
+        return value
+    head = value[:-_MARK_BYTES]
+    return head + _mark(head, jurisdiction)
+
+
+def _mark(head: bytes, jurisdiction: str) -> bytes:
+    person = jurisdiction.encode()
+    return blake2b(head, digest_size=_MARK_BYTES, person=person).digest()
+
+
+def _jurisdiction_of(value: bytes) -> str | None:
+    head, mark = value[:-_MARK_BYTES], value[-_MARK_BYTES:]
+    for jurisdiction in JURISDICTIONS:
+        if _mark(head, jurisdiction) == mark:
+            return jurisdiction
+    return None
+
+
+def _salt(jurisdiction: str | None, number: int) -> bytes:
+    # Without either: the plain hash.
+    return f"{jurisdiction or ''}{number or ''}".encode()
 
 
 def id_from_string(tag: int, text: str) -> DurableObjectId:

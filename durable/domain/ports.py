@@ -46,6 +46,9 @@ class Reader(Protocol):
         self, shard: int, object_id: UUID, space: str, key_range: KeyRange
     ) -> dict[str, Stored]: ...
 
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        """Bytes of an object's keys and values, and of the tables of its schema."""
+
     async def drain(self, shard: int) -> None:
         """Return when no writer off the lane is at work in the shard any more."""
 
@@ -155,6 +158,31 @@ class SqlRunner(Protocol):
     async def drop_schema(self, target: SqlTarget, writes: WriteSet) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketOptions:
+    """What an object wants of all its sockets.
+
+    ``auto_response``: (request, response), texts that who holds the socket answers by
+    itself. ``event_seconds``: how long a handler may take.
+    """
+
+    auto_response: tuple[str, str] | None = None
+    event_seconds: float | None = None
+
+
+NO_OPTIONS = SocketOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the object keeps with a socket, for its next owner."""
+
+    tags: tuple[str, ...] = ()
+    # As the codec writes it.
+    attachment: str | bytes | None = None
+    options: SocketOptions = NO_OPTIONS
+
+
 class SocketPort(Protocol):
     """The front end's end of one client socket. Calls neither block nor raise."""
 
@@ -166,8 +194,8 @@ class SocketPort(Protocol):
 
     def close(self, code: int, reason: str) -> None: ...
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        """Have these at hand for the object's next owner."""
+    def keep(self, kept: Kept) -> None:
+        """Have this at hand for the object's next owner."""
 
     def acknowledged(self) -> None:
         """The effects of one of its messages have left."""

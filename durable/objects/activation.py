@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from durable.domain.activations import ActivationState, step
@@ -19,16 +20,17 @@ from durable.domain.errors import (
     Aborted,
     DurableError,
     ResetError,
-    StartFailed,
     Unavailable,
     ValueRefused,
 )
 from durable.domain.ids import DurableObjectId
+from durable.domain.ports import NO_OPTIONS, SocketOptions
 from durable.domain.writes import ObjectRow
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
 from durable.objects.activation_context import ActivationContext
 from durable.objects.awaiting import must_await
+from durable.objects.critical_section import CriticalSections
 from durable.objects.durable_object import DurableObject
 from durable.objects.object_sql import ObjectSql
 from durable.objects.socket_events import SocketEvents
@@ -83,6 +85,8 @@ class Activation:
             reader=context.reader,
             input_gate=self.input_gate,
             output_gate=self.output_gate,
+            budget=context.budget,
+            max_value_bytes=context.max_value_bytes,
             on_failure=self.reset,
             start=self.scope.start,
         )
@@ -90,8 +94,9 @@ class Activation:
         # The evictor's count at the last event.
         self.used = 0
         self.socket_events = SocketEvents(self)
-        self._cls = cls
+        self.cls = cls
         self._context = context
+        self.critical = CriticalSections(self, cls.__name__, context.start_timeout)
         self.object_sql = ObjectSql(self.rows, self.input_gate, context.sql)
         self._instance: DurableObject
         # The tasks in which its handlers run.
@@ -130,7 +135,7 @@ class Activation:
             await self.scope.wait()
             # A reset ends the waiting; who asked for the work hears of it.
             with contextlib.suppress(DurableError):
-                await self.output_gate.wait()
+                await self.rows.sync()
             await asyncio.sleep(0)
 
     def reset(self, error: Exception) -> None:
@@ -194,16 +199,18 @@ class Activation:
                 # Woken by its id alone: the stored name is the object's.
                 self.id = DurableObjectId(self.id.value, loaded.name)
                 self.rows.row = ObjectRow(self.id.tag, loaded.name)
+            for record in self._context.sockets.of(self.id.value):
+                self.socket_events.options = record.options
             token = current_activation.set(self)
             try:
-                self._instance = self._cls(DurableObjectState(self), self._context.env)
+                self._instance = self.cls(DurableObjectState(self), self._context.env)
             finally:
                 current_activation.reset(token)
         except DurableError as error:
             self.reset(error)
         except Exception as error:  # the user's constructor
             log.exception("constructor failed", extra={"object": str(self.id)})
-            self.reset(self._start_failed(error))
+            self.reset(self.critical.start_failed(error))
         else:
             if self.state is ActivationState.ACTIVATING:
                 self.state = step(self.state, ActivationState.ACTIVE)
@@ -216,11 +223,6 @@ class Activation:
                 await before.outwait()
         except TimeoutError:
             raise Unavailable("an earlier commit has not ended yet") from None
-
-    def _start_failed(self, error: Exception) -> StartFailed:
-        failed = StartFailed(f"{self._cls.__name__} did not start: {error}")
-        failed.__cause__ = error
-        return failed
 
     # --- events in
 
@@ -271,6 +273,10 @@ class Activation:
             raise self.output_gate.broken
         return result
 
+    async def run_last(self, reason: str) -> None:
+        """Run the hook of an activation that is about to end."""
+        await self.run(lambda: self._instance.on_deactivate(reason))
+
     async def fetch(self, request: Request) -> Response:
         """Deliver an HTTP request; returns the response when it may leave."""
         response: Response = await self.run(lambda: self._instance.fetch(request))
@@ -281,7 +287,7 @@ class Activation:
     @property
     def has_alarm_hook(self) -> bool:
         """Whether the class can be woken by an alarm."""
-        return self._cls.alarm is not DurableObject.alarm
+        return self.cls.alarm is not DurableObject.alarm
 
     def alarm_now(self, info: AlarmInfo) -> Any:
         """Call the alarm hook; the caller has entered."""
@@ -309,37 +315,6 @@ class Activation:
         else:
             self.output_gate.emit(effect)
 
-    def critical_section(self, fn: Callable[[], Awaitable[Any]]) -> asyncio.Task[Any]:
-        """Run ``fn`` with the input gate shut; a failure resets the activation."""
-        self.input_gate.lock()
-        running = self.scope.start(self._critical(fn))
-        running.add_done_callback(lambda _: self.input_gate.unlock())
-        return running
-
-    async def _critical(self, fn: Callable[[], Awaitable[Any]]) -> Any:
-        limit = self._context.start_timeout
-        failed: Exception
-        try:
-            async with asyncio.timeout(limit) as limited:
-                return await fn()
-        except DurableError as error:
-            failed = error
-        except Exception as error:  # the user's code
-            if limited.expired():
-                failed = StartFailed(
-                    f"{self._cls.__name__} was blocked for over {limit:g} s "
-                    "(on_start or block_concurrency_while) and was reset"
-                )
-            else:
-                log.exception("critical section failed", extra={"object": str(self.id)})
-                failed = self._start_failed(error)
-        except asyncio.CancelledError:
-            # By whoever waited for it: what it was to do may be half done.
-            self.reset(ResetError("a critical section was cancelled"))
-            raise
-        self.reset(failed)
-        raise failed
-
     def background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Work that holds off eviction and nothing else."""
         if self.state is ActivationState.GONE:
@@ -361,8 +336,8 @@ class Activation:
 
     def delete_everything(self) -> Awaitable[None]:
         """Delete all rows of the object, and its schema."""
-        if self.rows.is_inside:
-            raise ValueRefused("delete_all() can't be part of a transaction")
+        if self.rows.open_transaction is not None:
+            raise ValueRefused("delete_all() can't run while a transaction is open")
         if not self.object_sql.was_used:
             self.rows.delete_all_rows()
             return Done(None)
@@ -380,10 +355,11 @@ class Activation:
     ) -> WebSocket:
         """See ``ctx.accept_websocket``."""
         record = record_of(request, tags, socket_id)
+        record.options = self.socket_events.options
         self._context.sockets.add(self.id.value, record)
         record.port.accepted(self.id, record)
-        if record.tags:
-            self.emit(lambda: record.port.keep(record.tags, record.attachment))
+        if record.tags or record.options is not NO_OPTIONS:
+            self.emit(lambda: record.port.keep(record.kept))
         return self.websocket(record)
 
     def websocket(self, record: SocketRecord) -> WebSocket:
@@ -392,6 +368,13 @@ class Activation:
         if handle is None:
             handle = record.handle = WebSocket(record, self.emit)
         return handle
+
+    def set_socket_options(self, options: SocketOptions) -> None:
+        """What holds for all sockets, open ones and those to come."""
+        self.socket_events.options = options
+        for record in self._context.sockets.of(self.id.value):
+            record.options = options
+            self.emit(partial(record.port.keep, record.kept))
 
     def websockets(self) -> list[WebSocket]:
         """All open sockets."""

@@ -11,6 +11,7 @@ from durable.domain.meter import Meter
 if TYPE_CHECKING:
     from durable.domain.ports import Reader, SqlRunner, Trials
     from durable.objects.activation import Activation
+    from durable.objects.cache_budget import CacheBudget
     from durable.objects.websocket import SocketTable
 
 
@@ -25,4 +26,6 @@ class ActivationContext:
     trials: Trials
     start_timeout: float
     on_gone: Callable[[Activation], None]
+    budget: CacheBudget
+    max_value_bytes: int
     meter: Meter = field(default_factory=Meter)

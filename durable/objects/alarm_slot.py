@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from durable.domain.writes import UNCHANGED
 
 if TYPE_CHECKING:
     from durable.domain.alarms import Alarm
     from durable.domain.writes import WriteSet
 
 
+class AlarmWrites(Protocol):
+    """Where a change of the alarm goes: to what is pending, or to a transaction."""
+
+    open_transaction: WriteSet | None
+
+    def writes_here(self, *, confirmed: bool = True) -> WriteSet:
+        """The write set for the running code."""
+
+
 class AlarmSlot:
-    """Set, running, or empty. ``writes`` gives the write set that a change goes to."""
+    """Set, running, or empty."""
 
     __slots__ = ("_before", "_running", "_set", "_writes")
 
-    def __init__(self, writes: Callable[[], WriteSet]) -> None:
+    def __init__(self, writes: AlarmWrites) -> None:
         self._writes = writes
         self._set: Alarm | None = None
         # While alarm() runs: the one it runs for, until something replaces it.
@@ -31,10 +41,17 @@ class AlarmSlot:
         """What the row says, or that it is gone."""
         self._set, self._running = alarm, None
 
-    def set(self, alarm: Alarm | None) -> None:
+    def set(self, alarm: Alarm | None, *, confirmed: bool = True) -> None:
         """Set or delete the alarm; what runs for the old one gets no retry."""
-        self._writes().alarm = alarm
+        writes = self._writes.writes_here(confirmed=confirmed)
+        writes.alarm = alarm
         self.loaded(alarm)
+        beside = self._writes.open_transaction
+        if beside is not None and writes is not beside:
+            # By a handler that ran before the transaction: it stays, whatever becomes
+            # of that, and replaces what that has set.
+            beside.alarm = UNCHANGED
+            self._before = (alarm, None)
 
     def begins(self, alarm: Alarm) -> None:
         """``alarm()`` runs for this one."""

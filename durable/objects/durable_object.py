@@ -32,6 +32,14 @@ class DurableObject:
         """The time of ``ctx.storage.set_alarm`` has come; override it to be woken."""
         raise TypeError(f"{type(self).__name__} has no alarm() method to wake")
 
+    def on_deactivate(self, reason: str) -> Any:
+        """This instance is about to end: ``"idle"``, or ``"moved"`` to another worker.
+
+        What it writes here is durable. No event enters the instance any more; one that
+        comes meanwhile waits for the next. It may take 5 s. Not called when the object
+        is reset or aborts, or the process dies: so never rely on it.
+        """
+
     def call_method(self, method: str, args: Sequence[Any], kwargs: Any) -> Any:
         """Run a public method for another object; "" only wakes.
 
@@ -67,4 +75,4 @@ class DurableObject:
         """
 
     def websocket_error(self, websocket: WebSocket, error: Exception) -> Any:
-        """A client's socket failed."""
+        """For ported classes: never called. A socket that fails closes with 1006."""

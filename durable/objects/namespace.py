@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from durable.domain.errors import DurableError
 from durable.domain.ids import (
+    JURISDICTIONS,
     DurableObjectId,
     id_from_name,
     id_from_string,
@@ -16,51 +18,119 @@ if TYPE_CHECKING:
     from durable.domain.ports import Invoker
     from durable.objects.http import Request, Response
 
+T = TypeVar("T")
+
+# What Cloudflare knows; ``DURABLE_LABELS`` of workers are for operators.
+LOCATION_HINTS = (
+    *("wnam", "enam", "sam", "weur", "eeur", "apac", "apac-ne", "apac-se", "oc"),
+    *("afr", "me"),
+)
+
 
 class DurableObjectNamespace:
     """``env.NAME``: the objects of the class that is bound under this name."""
 
-    def __init__(self, name: str, cls: type[Any], tag: int, invoker: Invoker) -> None:
+    def __init__(
+        self,
+        name: str,
+        cls: type[Any],
+        tag: int,
+        invoker: Invoker,
+        jurisdiction: str | None = None,
+    ) -> None:
         self.name = name
         self.cls = cls
         self.tag = tag
         self._invoker = invoker
+        self._jurisdiction = jurisdiction
 
     def __repr__(self) -> str:
-        return f"DurableObjectNamespace({self.name!r})"
+        within = f", {self._jurisdiction!r}" if self._jurisdiction else ""
+        return f"DurableObjectNamespace({self.name!r}{within})"
+
+    def jurisdiction(self, jurisdiction: str) -> DurableObjectNamespace:
+        """The same class's objects of one jurisdiction; their ids are apart.
+
+        All data is in your Postgres, wherever that is: what is kept is the separation.
+
+        Raises:
+            ValueError: not one of eu, us, fedramp and fedramp-high.
+        """
+        _check_jurisdiction(jurisdiction)
+        return DurableObjectNamespace(
+            self.name, self.cls, self.tag, self._invoker, jurisdiction
+        )
 
     def id_from_name(self, name: str) -> DurableObjectId:
         """The id of a name: always the same one."""
-        return id_from_name(self.tag, name)
+        return id_from_name(self.tag, name, self._jurisdiction)
 
-    def new_unique_id(self) -> DurableObjectId:
-        """A new random id."""
-        return unique_id(self.tag)
+    def new_unique_id(self, *, jurisdiction: str | None = None) -> DurableObjectId:
+        """A new random id.
+
+        Raises:
+            ValueError: a jurisdiction that there isn't, or another one than this
+                namespace's.
+        """
+        if jurisdiction is not None:
+            _check_jurisdiction(jurisdiction)
+            if self._jurisdiction not in (None, jurisdiction):
+                raise ValueError(f"this namespace is that of {self._jurisdiction}")
+        return unique_id(self.tag, jurisdiction or self._jurisdiction)
 
     def id_from_string(self, text: str) -> DurableObjectId:
         """Read an id from ``str(id)``; ValueError if it isn't one of this namespace."""
-        return id_from_string(self.tag, text)
+        return self._checked(id_from_string(self.tag, text))
 
-    def get(self, object_id: DurableObjectId, *, props: Any = None) -> Any:
+    def get(
+        self,
+        object_id: DurableObjectId,
+        *,
+        props: Any = None,
+        location_hint: str | None = None,
+    ) -> Any:
         """A stub of the object, at once: nothing is read, nobody is woken.
 
+        ``location_hint``: one of Cloudflare's. It is checked and has no effect: an
+        object is where its shard is, near your Postgres.
+
         Raises:
-            ValueError: the id belongs to another namespace.
+            ValueError: the id belongs to another namespace or jurisdiction, or there
+                is no such hint.
         """
+        if location_hint is not None and location_hint not in LOCATION_HINTS:
+            raise ValueError(
+                f"{location_hint!r} is no location hint: {', '.join(LOCATION_HINTS)}"
+            )
+        return DurableObjectStub(self._checked(object_id), self._invoker, props)
+
+    def get_by_name(
+        self, name: str, *, props: Any = None, location_hint: str | None = None
+    ) -> Any:
+        """A stub of the object with this name."""
+        object_id = self.id_from_name(name)
+        return self.get(object_id, props=props, location_hint=location_hint)
+
+    def _checked(self, object_id: DurableObjectId) -> DurableObjectId:
         if object_id.tag != self.tag:
             raise ValueError(f"id {object_id} belongs to another namespace")
-        return DurableObjectStub(object_id, self._invoker, props)
+        if self._jurisdiction and object_id.jurisdiction != self._jurisdiction:
+            raise ValueError(f"id {object_id} isn't one of {self._jurisdiction}")
+        return object_id
 
-    def get_by_name(self, name: str, *, props: Any = None) -> Any:
-        """A stub of the object with this name."""
-        return self.get(self.id_from_name(name), props=props)
+
+def _check_jurisdiction(jurisdiction: str) -> None:
+    if jurisdiction not in JURISDICTIONS:
+        known = ", ".join(JURISDICTIONS)
+        raise ValueError(f"{jurisdiction!r} is no jurisdiction: {known}")
 
 
 class DurableObjectStub:
     """A caller's handle: ``await stub.method(...)``, ``await stub.fetch(request)``.
 
     Arguments and results are copied, as between processes. Errors carry the flags
-    ``retryable``, ``overloaded``, ``remote``, ``durable_object_reset``.
+    ``retryable``, ``overloaded``, ``remote``, ``durable_object_reset``, and the
+    ``durable_object_id``.
     """
 
     __slots__ = ("_invoker", "_props", "id")
@@ -82,20 +152,31 @@ class DurableObjectStub:
 
     def fetch(self, request: Request) -> Coroutine[Any, Any, Response]:
         """Send an HTTP request to the object."""
-        return self._invoker.fetch(self.id, request, self._props)
+        return self._named(self._invoker.fetch(self.id, request, self._props))
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):
             raise AttributeError(method)
 
         def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-            return self._invoker.call(self.id, method, args, kwargs, self._props)
+            return self._named(
+                self._invoker.call(self.id, method, args, kwargs, self._props)
+            )
 
         call.__name__ = method
         return call
 
     def __wake__(self) -> Coroutine[Any, Any, None]:
-        return self._invoker.call(self.id, "", (), {}, self._props)
+        return self._named(self._invoker.call(self.id, "", (), {}, self._props))
+
+    async def _named(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let an error say which object it is about."""
+        try:
+            return await work
+        except DurableError as error:
+            if error.durable_object_id is None:
+                error.durable_object_id = str(self.id)
+            raise
 
 
 async def wake(stub: DurableObjectStub) -> None:

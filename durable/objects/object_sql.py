@@ -92,6 +92,7 @@ class ObjectSql:
         self.schema = sql.schema
 
     async def _begun(self, transaction: Transaction) -> SqlTransaction:
+        self._rows.writes_here()  # raises if it was rolled back
         self._issued = True
         if transaction.sql is None:
             self._rows.reserve()

@@ -6,10 +6,12 @@ with unacknowledged messages are closed when the activation is reset.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from durable.domain.ports import NO_OPTIONS
 from durable.objects.awaiting import must_await
 
 if TYPE_CHECKING:
@@ -24,13 +26,15 @@ RESTARTED = 1012
 class SocketEvents:
     """The socket events of one activation."""
 
-    __slots__ = ("_activation", "_unstarted")
+    __slots__ = ("_activation", "_unstarted", "options")
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
         # Events that have a task which hasn't come to its first step: later ones must
         # not overtake them.
         self._unstarted = 0
+        # What the object wants of its sockets.
+        self.options = NO_OPTIONS
 
     def message(self, record: SocketRecord, message: str | bytes) -> None:
         """Deliver a client's message; in this very call if nothing is in its way."""
@@ -108,12 +112,16 @@ class SocketEvents:
 
     async def _resumed(self, handler: Awaitable[Any]) -> Any:
         self._unstarted -= 1
-        return await handler
+        async with asyncio.timeout(self.options.event_seconds):
+            return await handler
 
     async def _entered(self, enter: Callable[[], Any]) -> Any:
         self._unstarted -= 1
         result = enter()
-        return await result if must_await(result) else result
+        if not must_await(result):
+            return result
+        async with asyncio.timeout(self.options.event_seconds):
+            return await result
 
 
 def _acknowledge(record: SocketRecord) -> None:

@@ -17,7 +17,8 @@ from durable.domain.clock import wall
 from durable.domain.errors import ValueRefused
 from durable.domain.ports import KeyRange
 from durable.objects import codec
-from durable.objects.cache import in_order
+from durable.objects.cache import USER_SPACE, in_order
+from durable.objects.keys import check_count, check_key, key_range
 
 if TYPE_CHECKING:
     from durable.domain.sql_result import SqlResult
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from durable.objects.write_back import WriteBack
 
 T = TypeVar("T")
-MAX_KEYS = 128
-MAX_KEY_BYTES = 2048
-USER_SPACE = "user"
 
 
 class Done(Generic[T]):
@@ -48,23 +46,6 @@ class Done(Generic[T]):
 _NOTHING = Done(None)
 
 
-def _check_key(key: str) -> None:
-    if not isinstance(key, str):
-        raise ValueRefused(f"a key is a string, not {type(key).__name__}")
-    size = _check_text(key)
-    if size > MAX_KEY_BYTES:
-        raise ValueRefused(f"a key is at most {MAX_KEY_BYTES} bytes, this has {size}")
-
-
-def _check_text(key: str) -> int:
-    if "\0" in key:
-        raise ValueRefused("a key must not contain the NUL character")
-    try:
-        return len(key.encode())
-    except UnicodeEncodeError as error:
-        raise ValueRefused("a key must be valid Unicode") from error
-
-
 class Space:
     """A part of an object's KV: ``user`` is its own, other names are an SDK's.
 
@@ -78,61 +59,134 @@ class Space:
         self.name = name
 
     @overload
-    def get(self, key: str) -> Awaitable[Any]: ...
+    def get(
+        self, key: str, *, allow_concurrency: bool = ..., no_cache: bool = ...
+    ) -> Awaitable[Any]: ...
     @overload
-    def get(self, key: Iterable[str]) -> Awaitable[dict[str, Any]]: ...
-    def get(self, key: str | Iterable[str]) -> Awaitable[Any]:
+    def get(
+        self, key: Iterable[str], *, allow_concurrency: bool = ..., no_cache: bool = ...
+    ) -> Awaitable[dict[str, Any]]: ...
+    def get(
+        self,
+        key: str | Iterable[str],
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Awaitable[Any]:
         """Read a value, None if there is none; or several, missing ones left out.
 
         Several (up to 128) come as a dict in the order of the keys' UTF-8 bytes. What
-        you get is a copy: changing it changes nothing stored.
+        you get is a copy: changing it changes nothing stored. ``allow_concurrency``:
+        other events may enter while Postgres is asked. ``no_cache``: what it says isn't
+        kept in memory.
         """
         if not isinstance(key, str):
-            return self._get_many([*key])
-        found = self.get_raw(key)
+            return self._get_many([*key], not allow_concurrency, not no_cache)
+        found = self._rows.reads.row(
+            (self.name, key), shut=not allow_concurrency, learn=not no_cache
+        )
         if isinstance(found, Coroutine):
             return _decoded(key, found)
         return Done(None if found is None else codec.decode(found))
 
     @overload
-    def put(self, key: str, value: Any) -> Awaitable[None]: ...
+    def put(
+        self,
+        key: str,
+        value: Any,
+        *,
+        allow_concurrency: bool = ...,
+        allow_unconfirmed: bool = ...,
+        no_cache: bool = ...,
+    ) -> Awaitable[None]: ...
     @overload
-    def put(self, key: Mapping[str, Any]) -> Awaitable[None]: ...
-    def put(self, key: str | Mapping[str, Any], value: Any = None) -> Awaitable[None]:
+    def put(
+        self,
+        key: Mapping[str, Any],
+        *,
+        allow_concurrency: bool = ...,
+        allow_unconfirmed: bool = ...,
+        no_cache: bool = ...,
+    ) -> Awaitable[None]: ...
+    def put(
+        self,
+        key: str | Mapping[str, Any],
+        value: Any = None,
+        *,
+        allow_concurrency: bool = False,  # a write never shuts the gate
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Awaitable[None]:
         """Write a value, or up to 128 at once.
 
+        ``allow_unconfirmed``: what the object says doesn't wait until it is durable.
+        ``no_cache``: when it is durable it isn't kept in memory.
+
         Raises:
-            ValueRefused: a value that can't be stored (the message has the path), None
-                (use ``delete``), or a bad key. Nothing is written then.
+            ValueRefused: a value that can't be stored (the message has the path) or is
+                too large, None (use ``delete``), or a bad key. Nothing is written then.
         """
-        entries = {key: value} if isinstance(key, str) else dict(key)
-        if len(entries) > MAX_KEYS:
-            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(entries)}")
+        entries = dict(key) if isinstance(key, Mapping) else {key: value}
+        check_count(len(entries))
         encoded = []
         for name, item in entries.items():
-            _check_key(name)
+            check_key(name)
             if item is None:
                 raise ValueRefused(f"{name!r}: None is no value; delete() removes one")
-            encoded.append((name, codec.encode(item)))
+            stored = codec.encode(item)
+            self._rows.check_size(name, stored)
+            encoded.append((name, stored))
         for name, stored in encoded:
-            self.put_raw(name, stored)
+            self._rows.write_row(
+                (self.name, name),
+                stored,
+                confirmed=not allow_unconfirmed,
+                keep=not no_cache,
+            )
         return _NOTHING
 
     @overload
-    def delete(self, key: str) -> Awaitable[bool]: ...
+    def delete(
+        self,
+        key: str,
+        *,
+        allow_concurrency: bool = ...,
+        allow_unconfirmed: bool = ...,
+        no_cache: bool = ...,
+    ) -> Awaitable[bool]: ...
     @overload
-    def delete(self, key: Iterable[str]) -> Awaitable[int]: ...
-    def delete(self, key: str | Iterable[str]) -> Awaitable[bool] | Awaitable[int]:
-        """Delete a key: whether it existed; or several (up to 128): how many did."""
-        if isinstance(key, str):
-            _check_key(key)
-            return _Existed(self._rows.delete_rows(self.name, [key]))
-        keys = list(key)
-        if len(keys) > MAX_KEYS:
-            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
+    def delete(
+        self,
+        key: Iterable[str],
+        *,
+        allow_concurrency: bool = ...,
+        allow_unconfirmed: bool = ...,
+        no_cache: bool = ...,
+    ) -> Awaitable[int]: ...
+    def delete(
+        self,
+        key: str | Iterable[str],
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Awaitable[bool] | Awaitable[int]:
+        """Delete a key: whether it existed; or several (up to 128): how many did.
+
+        Options as in ``get`` and ``put``.
+        """
+        keys = [key] if isinstance(key, str) else list(key)
+        check_count(len(keys))
         for name in keys:
-            _check_key(name)
-        return self._rows.delete_rows(self.name, keys)
+            check_key(name)
+        deleted = self._rows.delete_rows(
+            self.name,
+            keys,
+            shut=not allow_concurrency,
+            confirmed=not allow_unconfirmed,
+            keep=not no_cache,
+        )
+        return _Existed(deleted) if isinstance(key, str) else deleted
 
     async def list(
         self,
@@ -143,39 +197,50 @@ class Space:
         prefix: str | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,  # what it reads is never kept
     ) -> dict[str, Any]:
         """Entries in the order of their keys' UTF-8 bytes.
 
         ``start`` is inclusive, ``start_after`` and ``end`` are exclusive; ``reverse``
-        turns the order only. Page with ``start_after`` and ``limit``.
+        turns the order only. Page with ``start_after`` and ``limit``. Options as in
+        ``get``.
 
         Raises:
             ValueRefused: ``start`` with ``start_after``, or a limit below 1.
         """
-        wanted = _key_range(start, start_after, end, prefix, reverse, limit)
+        wanted = key_range(start, start_after, end, prefix, reverse, limit)
         if wanted is None:
             return {}
-        rows = await self.list_raw(wanted)
+        rows = await self._rows.reads.scan(
+            self.name, wanted, shut=not allow_concurrency
+        )
         return {key: codec.decode(value) for key, value in rows.items()}
 
     def get_raw(self, key: str) -> Stored | Coroutine[Any, Any, Stored | None] | None:
         """A row as stored; a coroutine when it must be read from Postgres."""
-        return self._rows.read_row(self.name, key)
+        return self._rows.reads.row((self.name, key))
 
     def put_raw(self, key: str, stored: Stored) -> None:
-        """Write a row that is encoded already: JSON text, or ``codec``'s blob."""
-        self._rows.write_row(self.name, key, stored)
+        """Write a row that is encoded already: JSON text, or ``codec``'s blob.
+
+        Raises:
+            ValueTooLarge: nothing is written.
+        """
+        self._rows.check_size(key, stored)
+        self._rows.write_row((self.name, key), stored)
 
     async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
         """Rows as stored, in order."""
-        return await self._rows.scan_rows(self.name, wanted)
+        return await self._rows.reads.scan(self.name, wanted)
 
-    async def _get_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        if len(keys) > MAX_KEYS:
-            raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {len(keys)}")
+    async def _get_many(
+        self, keys: Sequence[str], shut: bool, learn: bool
+    ) -> dict[str, Any]:
+        check_count(len(keys))
         for key in keys:
-            _check_key(key)
-        rows = await self._rows.read_rows(self.name, keys)
+            check_key(key)
+        rows = await self._rows.reads.rows(self.name, keys, shut=shut, learn=learn)
         ordered = in_order(rows.items(), KeyRange())
         return {key: codec.decode(value) for key, value in ordered.items()}
 
@@ -207,7 +272,7 @@ class DurableObjectStorage(Space):
         The object lives on; new writes begin anew.
 
         Raises:
-            ValueRefused: inside of a transaction.
+            ValueRefused: while a transaction of the object is open.
         """
         return self._activation.delete_everything()
 
@@ -223,6 +288,18 @@ class DurableObjectStorage(Space):
         result: SqlResult = await self._activation.sql(statement, params)
         return result
 
+    async def database_size(self) -> int:
+        """Bytes of all that the object has stored: keys, values, SQL tables, indexes.
+
+        It counts what is committed when it is asked.
+
+        Raises:
+            ValueRefused: inside of a transaction, which may have locked its tables.
+        """
+        if self._rows.is_inside:
+            raise ValueRefused("database_size() can't be asked inside a transaction")
+        return await self._rows.reads.size(self._activation.object_sql.schema)
+
     def orm(self) -> AbstractAsyncContextManager[Any]:
         """``async with storage.orm() as session:`` SQLAlchemy in the object's schema.
 
@@ -237,12 +314,18 @@ class DurableObjectStorage(Space):
         """
         return self._activation.object_sql.orm(self._activation)
 
-    def set_alarm(self, when: datetime | timedelta | float) -> Awaitable[None]:
+    def set_alarm(
+        self,
+        when: datetime | timedelta | float,
+        *,
+        allow_concurrency: bool = False,  # a write never shuts the gate
+        allow_unconfirmed: bool = False,
+    ) -> Awaitable[None]:
         """Wake the object at a time, by calling ``alarm()``; replaces an earlier one.
 
         ``when``: an aware datetime, seconds since the epoch, or a timedelta from now. A
         past time is as soon as possible. It runs at least once, never early; if it
-        raises, it is tried again after 2 s, 4, 8 … six times.
+        raises, it is tried again after 2 s, 4, 8 … six times. Options as in ``put``.
 
         Raises:
             TypeError: the class has no ``alarm``.
@@ -250,17 +333,27 @@ class DurableObjectStorage(Space):
         """
         if not self._activation.has_alarm_hook:
             raise TypeError("the class has no alarm() method to wake")
-        self._rows.alarm.set(Alarm(due_time(when, wall.now())))
+        alarm = Alarm(due_time(when, wall.now()))
+        self._rows.alarm.set(alarm, confirmed=not allow_unconfirmed)
         return _NOTHING
 
-    def get_alarm(self) -> Awaitable[datetime | None]:
+    def get_alarm(
+        self,
+        *,
+        allow_concurrency: bool = False,  # it is in memory
+    ) -> Awaitable[datetime | None]:
         """When the alarm is due; None if none is set, or while it runs."""
         alarm = self._rows.alarm.due
         return Done(None if alarm is None else datetime.fromtimestamp(alarm.due, UTC))
 
-    def delete_alarm(self) -> Awaitable[None]:
+    def delete_alarm(
+        self,
+        *,
+        allow_concurrency: bool = False,  # a write never shuts the gate
+        allow_unconfirmed: bool = False,
+    ) -> Awaitable[None]:
         """Unset the alarm; a run in progress goes on, but isn't tried again."""
-        self._rows.alarm.set(None)
+        self._rows.alarm.set(None, confirmed=not allow_unconfirmed)
         return _NOTHING
 
     def transaction(self) -> Transaction:
@@ -268,54 +361,14 @@ class DurableObjectStorage(Space):
 
         KV, state and SQL. No other event enters meanwhile. An exception rolls all of
         it back, memory too, and goes on to the caller; the object lives on.
+        ``as txn: txn.rollback()`` does the same without one.
         """
         return self._activation.transaction()
 
 
-def _key_range(
-    start: str | None,
-    start_after: str | None,
-    end: str | None,
-    prefix: str | None,
-    reverse: bool,
-    limit: int | None,
-) -> KeyRange | None:
-    if start is not None and start_after is not None:
-        raise ValueRefused("list() takes start or start_after, not both")
-    if limit is not None and limit < 1:
-        raise ValueRefused(f"a limit is at least 1, not {limit}")
-    for bound in (start, start_after, end, prefix):
-        if bound:
-            _check_text(bound)
-    low = start or ""
-    if start_after is not None:
-        # U+0001 follows nothing: a NUL can't be in a key, so this is the next key.
-        low = start_after + "\x01"
-    if prefix:
-        low = max(low, prefix)
-        after = _after_prefix(prefix)
-        if after is not None and (end is None or after < end):
-            end = after
-    if end is not None and low >= end:
-        return None
-    return KeyRange(start=low, end=end, reverse=reverse, limit=limit)
-
-
-def _after_prefix(prefix: str) -> str | None:
-    """The first string after all that start with the prefix, by UTF-8 bytes."""
-    while prefix:
-        last = ord(prefix[-1])
-        if last < 0x10FFFF:
-            # Skip the surrogates, which UTF-8 doesn't have.
-            following = 0xE000 if last + 1 == 0xD800 else last + 1
-            return prefix[:-1] + chr(following)
-        prefix = prefix[:-1]
-    return None
-
-
 async def _decoded(key: str, reading: Coroutine[Any, Any, Stored | None]) -> Any:
     try:
-        _check_key(key)
+        check_key(key)
         found = await reading
     finally:
         reading.close()

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from durable.domain.errors import CommitUnknown, DurableError, ResetError, SqlError
+from durable.domain.errors import (
+    CommitUnknown,
+    DurableError,
+    NestedTransaction,
+    ResetError,
+    SqlError,
+)
+from durable.objects.call_chain import blocking
 from durable.objects.write_back import current_transaction
 
 if TYPE_CHECKING:
@@ -17,10 +25,6 @@ if TYPE_CHECKING:
     from durable.domain.writes import WriteSet
     from durable.gates.input_gate import InputGate
     from durable.objects.write_back import WriteBack
-
-
-class NestedTransaction(DurableError):
-    """A transaction of this object is open already."""
 
 
 class Transaction:
@@ -44,6 +48,7 @@ class Transaction:
         self._activation = activation
         self._limit = limit
         self._overdue: asyncio.TimerHandle | None = None
+        self._blocking = ExitStack()
         self._token: Token[WriteSet | None] | None = None
         # Statements run one after another, also those of tasks started inside.
         self.one_statement = asyncio.Lock()
@@ -54,12 +59,20 @@ class Transaction:
         if self._activation.open_transaction is not None:
             raise NestedTransaction("a transaction of this object is open already")
         self._gate.lock()
+        self._blocking.enter_context(blocking(self._rows.object_id))
         self._token = current_transaction.set(self._rows.begin())
         self._overdue = asyncio.get_running_loop().call_later(
             self._limit, self._too_long
         )
         self._activation.open_transaction = self
         return self
+
+    def rollback(self) -> None:
+        """Keep nothing of the block, without an exception.
+
+        What the block writes after this raises ``TransactionEnded``.
+        """
+        self._rows.rolled_back = True
 
     async def __aexit__(
         self,
@@ -70,8 +83,9 @@ class Transaction:
         assert self._token is not None  # __aenter__ has set both
         assert self._overdue is not None
         current_transaction.reset(self._token)
+        self._blocking.close()
         try:
-            if error is not None:
+            if error is not None or self._rows.rolled_back:
                 await self._roll_back()
             elif self.sql is not None:
                 await self._commit_with_sql(self.sql)

@@ -13,7 +13,7 @@ from uuid import UUID
 from multidict import MultiMapping
 
 from durable.domain.errors import ValueRefused
-from durable.domain.ports import Frame
+from durable.domain.ports import NO_OPTIONS, Frame, Kept
 from durable.objects import codec
 
 if TYPE_CHECKING:
@@ -32,11 +32,13 @@ class SocketRecord:
     """One client socket of one object, kept by the worker while the socket is open."""
 
     __slots__ = (
+        "answered",
         "attachment",
         "handle",
         "headers",
         "id",
         "open",
+        "options",
         "port",
         "tags",
         "unacknowledged",
@@ -50,7 +52,7 @@ class SocketRecord:
         port: SocketPort,
         url: str,
         headers: MultiMapping[str],
-        tags: tuple[str, ...],
+        tags: tuple[str, ...] = (),
     ) -> None:
         self.id = socket_id
         self.port = port
@@ -58,11 +60,25 @@ class SocketRecord:
         self.headers = headers
         self.tags = tags
         self.attachment: str | bytes | None = None
+        self.options = NO_OPTIONS
+        # When its holder last answered for the object, in seconds since the epoch.
+        self.answered: float | None = None
         self.open = True
         # The live activation's handle of this socket, while there is one.
         self.handle: WebSocket | None = None
         # Messages whose handler, or whose effects, haven't finished.
         self.unacknowledged = 0
+
+    @property
+    def kept(self) -> Kept:
+        """What the object's next owner must know."""
+        return Kept(self.tags, self.attachment, self.options)
+
+    def restore(self, kept: Kept, answered: float | None) -> None:
+        """Go on with what another owner has kept."""
+        self.tags, self.attachment = kept.tags, kept.attachment
+        self.options = kept.options
+        self.answered = answered
 
 
 def record_of(
@@ -235,9 +251,9 @@ class WebSocket:
 
     def _keep(self) -> None:
         record = self.record
-        tags, attachment = record.tags, record.attachment
+        kept = record.kept
         if record.open:
-            self._emit(lambda: record.port.keep(tags, attachment))
+            self._emit(lambda: record.port.keep(kept))
 
 
 def check_tags(tags: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The rows of one activation: cache above, write set below, one commit at a time.
+"""What one activation writes: gathered in write sets, one commit at a time.
 
 Promise: writes leave in the order they were made, as whole write sets; while one is
 being committed (on the lane, or with the agent's SQL) the next gathers. A failed commit
@@ -9,16 +9,16 @@ over is never committed; what it had, its successor outwaits before it reads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from durable.domain.errors import CommitUnknown
-from durable.domain.ports import KeyRange
-from durable.domain.writes import ObjectRow, Unchanged, WriteSet
+from durable.domain.errors import CommitUnknown, TransactionEnded, ValueTooLarge
+from durable.domain.writes import UNCHANGED, ObjectRow, Unchanged, WriteSet
 from durable.objects.alarm_slot import AlarmSlot
-from durable.objects.cache import UNKNOWN, Cache, Unknown, in_order
+from durable.objects.cache import Cache, Unknown
+from durable.objects.cached_reads import CachedReads
 from durable.objects.storage import Done
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from durable.domain.writes import Claim, Slot, Stored
     from durable.gates.input_gate import InputGate
     from durable.gates.output_gate import OutputGate
+    from durable.objects.cache_budget import CacheBudget
 
 
 # The writes of the transaction whose code runs: tasks that it starts are inside, too.
@@ -35,7 +36,7 @@ current_transaction: ContextVar[WriteSet | None] = ContextVar(
 
 
 class WriteBack:
-    """Reads through a cache, gathers writes, hands write sets to the lane."""
+    """Gathers writes and hands write sets to the lane; ``reads`` sees them at once."""
 
     def __init__(
         self,
@@ -47,6 +48,8 @@ class WriteBack:
         reader: Reader,
         input_gate: InputGate,
         output_gate: OutputGate,
+        budget: CacheBudget,
+        max_value_bytes: int,
         on_failure: Callable[[Exception], None],
         start: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]],
     ) -> None:
@@ -57,11 +60,14 @@ class WriteBack:
         self._reader = reader
         self._input_gate = input_gate
         self._output_gate = output_gate
+        self._max_value_bytes = max_value_bytes
         self._on_failure = on_failure
         self._start = start
-        self._cache = Cache({}, complete=False)
+        self.reads = CachedReads(self, reader, input_gate, budget)
+        # Rows that are not to stay in memory once they are durable.
+        self._passing: set[Slot] = set()
         self._exists = False
-        self.alarm = AlarmSlot(self._writes_here)
+        self.alarm = AlarmSlot(self)
         self._pending: WriteSet | None = None
         self._in_flight: WriteSet | None = None
         # Reads that a commit must wait for; statements that take what is pending.
@@ -70,9 +76,13 @@ class WriteBack:
         self._ended = False
         # Whether nobody knows what became of the last commit.
         self.unknown = False
+        # Whether its activation has work to do before it ends.
+        self.retiring = False
         self._settled: asyncio.Future[None] | None = None
         # Set while a transaction is open: its writes gather there.
         self.open_transaction: WriteSet | None = None
+        # Whether its code has rolled it back: it ends with nothing.
+        self.rolled_back = False
 
     @property
     def is_idle(self) -> bool:
@@ -82,7 +92,7 @@ class WriteBack:
     @property
     def is_unsettled(self) -> bool:
         """Whether a commit may still change what Postgres has of the object."""
-        return self._in_flight is not None or self.unknown
+        return self._in_flight is not None or self.unknown or self.retiring
 
     @property
     def is_inside(self) -> bool:
@@ -97,10 +107,19 @@ class WriteBack:
         self._ended = True
         self._pending = None
         self.open_transaction = None
+        self.retiring = False
+        self.reads.ended()
+        self._settle()
+
+    def uncommitted(self) -> Iterator[WriteSet]:
+        """What Postgres may not have yet, oldest first."""
+        for writes in (self._in_flight, self._pending, self.open_transaction):
+            if writes is not None:
+                yield writes
 
     async def outwait(self) -> None:
         """Return when no commit of this activation can land any more."""
-        while self._in_flight is not None:
+        while self._in_flight is not None or self.retiring:
             await self._until_settled()
         if self.unknown:
             await self._reader.drain(self.claim.shard)
@@ -108,165 +127,156 @@ class WriteBack:
 
     def opened(self, loaded: Loaded) -> None:
         """Begin with what the activation's first read brought."""
-        self._cache = Cache(loaded.rows, complete=loaded.complete)
+        self.reads.opened(Cache(loaded.rows, complete=loaded.complete))
         self._exists = loaded.exists
         self.alarm.loaded(loaded.alarm)
 
-    # --- reads
-
-    def read_row(
-        self, space: str, key: str
-    ) -> Stored | Coroutine[Any, Any, Stored | None] | None:
-        """The row, None, or a coroutine that asks Postgres with the input gate shut."""
-        found = self._cache.get((space, key))
-        if isinstance(found, Unknown):
-            return self._fetch_row(space, key)
-        return found
-
-    async def read_rows(
-        self, space: str, keys: Sequence[str]
-    ) -> dict[str, Stored | None]:
-        """Several rows; what the cache lacks comes in one read."""
-        missing = [k for k in keys if self._cache.get((space, k)) is UNKNOWN]
-        if missing:
-            await self._fetch(space, missing)
-        return {key: _known(self._cache.get((space, key))) for key in keys}
-
-    async def scan_rows(self, space: str, wanted: KeyRange) -> dict[str, Stored]:
-        """A range of rows: what Postgres has, under what was written since."""
-        if self._cache.complete:
-            return in_order(self._cache.rows_of(space), wanted)
-        dirty = dict(self._dirty(space))
-        limit = wanted.limit
-        asked = KeyRange(
-            start=wanted.start,
-            end=wanted.end,
-            reverse=wanted.reverse,
-            # Rows deleted in memory may take up places in what Postgres returns.
-            limit=None if limit is None else limit + len(dirty),
-        )
-        with self._input_gate.locked():
-            rows = await self._reader.scan(
-                self.claim.shard, self.object_id, space, asked
-            )
-        if self._cache.complete:
-            # All was deleted meanwhile.
-            return in_order(self._cache.rows_of(space), wanted)
-        return in_order({**rows, **dirty, **dict(self._dirty(space))}.items(), wanted)
-
-    async def _fetch_row(self, space: str, key: str) -> Stored | None:
-        await self._fetch(space, [key])
-        return _known(self._cache.get((space, key)))
-
-    async def _fetch(self, space: str, keys: list[str]) -> None:
-        with self._input_gate.locked():
-            found = await self._reader.get(
-                self.claim.shard, self.object_id, space, keys
-            )
-        for key in keys:
-            self._cache.learn((space, key), found.get(key))
-
-    def _dirty(self, space: str) -> Iterable[tuple[str, Stored | None]]:
-        for writes in (self._in_flight, self._pending, self.open_transaction):
-            if writes is not None:
-                for (at, key), value in writes.rows.items():
-                    if at == space:
-                        yield key, value
-
     # --- writes
 
-    def write_row(self, space: str, key: str, value: Stored) -> None:
-        """Write, in memory now and durable with the next commit."""
-        slot = (space, key)
-        self._writes_to(slot).put(slot, value)
-        self._cache.set(slot, value, inside=self.is_inside)
+    def check_size(self, key: str, value: Stored) -> None:
+        """Refuse a value that is too large.
 
-    def delete_rows(self, space: str, keys: Iterable[str]) -> Awaitable[int]:
+        Raises:
+            ValueTooLarge: with the size and the limit.
+        """
+        limit = self._max_value_bytes
+        # A character has at most four bytes.
+        if len(value) * 4 <= limit:
+            return
+        size = len(value.encode() if isinstance(value, str) else value)
+        if size > limit:
+            raise ValueTooLarge(
+                f"{key!r}: a value is at most {limit} bytes as stored, this has {size}"
+            )
+
+    def write_row(
+        self, slot: Slot, value: Stored, *, confirmed: bool = True, keep: bool = True
+    ) -> None:
+        """Write, in memory now and durable with the next commit.
+
+        ``confirmed``: the output gate waits for it. ``keep``: in the cache, also when
+        it is durable.
+        """
+        self._writes_to(slot, confirmed).put(slot, value)
+        self._remember(slot, value, keep)
+        self.reads.grown()
+
+    def delete_rows(
+        self,
+        space: str,
+        keys: Iterable[str],
+        *,
+        shut: bool = True,
+        confirmed: bool = True,
+        keep: bool = True,
+    ) -> Awaitable[int]:
         """Delete; how many existed is read first if only Postgres knows."""
         deleted = 0
         unknown = []
         for key in dict.fromkeys(keys):
             slot = (space, key)
-            found = self._cache.get(slot)
-            if found is None:
-                continue
+            found = self.reads.cache.get(slot)
             if isinstance(found, Unknown):
                 unknown.append(key)
-            else:
+            elif found is not None:
                 deleted += 1
-            self._writes_to(slot).delete(slot)
-            self._cache.set(slot, None, inside=self.is_inside)
+            elif self.is_inside or not self.reads.cache.is_tentative(slot):
+                continue
+            self._writes_to(slot, confirmed).delete(slot)
+            self._remember(slot, None, keep)
         if not unknown:
             return Done(deleted)
         # The commit waits until Postgres was asked what is there.
         self._held += 1
-        self._input_gate.lock()
+        if shut:
+            self._input_gate.lock()
         counting = self._start(self._count(space, unknown, deleted))
-        counting.add_done_callback(self._counted)
+        counting.add_done_callback(lambda _: self._counted(shut))
         return counting
+
+    def _remember(self, slot: Slot, value: Stored | None, keep: bool) -> None:
+        self.reads.cache.set(slot, value, inside=self.is_inside)
+        if not keep:
+            self._passing.add(slot)
+        elif self._passing:
+            self._passing.discard(slot)
 
     def delete_all_rows(self) -> None:
         """Delete every row of the object, in all spaces."""
-        writes = self._writes()
-        if self.open_transaction is not None:
-            # Its writes so far came before this.
-            self.open_transaction.rows.clear()
-        writes.delete_all()
+        self._writes().delete_all()
         self.alarm.loaded(None)
-        self._cache.clear()
+        self.reads.cache.clear()
+        self.reads.grown()
         self._exists = False
 
     async def sync(self) -> None:
-        """Return when every write so far is durable."""
+        """Return when every write so far is durable, unconfirmed ones, too."""
+        last = self._pending or self._in_flight
+        if last is not None and not last.issues:
+            self._confirm(last)
         await self._output_gate.wait()
 
     async def _count(self, space: str, keys: list[str], deleted: int) -> int:
-        found = await self._reader.get(self.claim.shard, self.object_id, space, keys)
-        return deleted + len(found)
+        return deleted + await self.reads.count(space, keys)
 
-    def _counted(self, _: object) -> None:
+    def _counted(self, shut: bool) -> None:
         self._held -= 1
-        self._input_gate.unlock()
+        if shut:
+            self._input_gate.unlock()
         self._wake()
 
-    def _writes(self) -> WriteSet:
+    def _writes(self, confirmed: bool = True) -> WriteSet:
         if self._output_gate.broken is not None:
             raise self._output_gate.broken
         if self._pending is None:
             self._pending = WriteSet()
-            self._pending.issues = 1
-            self._output_gate.issue()
             self._wake()
+        if confirmed and not self._pending.issues:
+            self._confirm(self._pending)
         return self._pending
 
-    def _writes_here(self) -> WriteSet:
-        inside = self.open_transaction if self.is_inside else None
-        return self._writes() if inside is None else inside
+    def _confirm(self, writes: WriteSet) -> None:
+        """Let the output gate wait for the last write set that there is."""
+        writes.issues = 1
+        self._output_gate.issue()
 
-    def _writes_to(self, slot: Slot) -> WriteSet:
+    def writes_here(self, *, confirmed: bool = True) -> WriteSet:
+        """Where a write of the running code goes to."""
+        if not self.is_inside:
+            return self._writes(confirmed)
+        return self._inside()
+
+    def _writes_to(self, slot: Slot, confirmed: bool) -> WriteSet:
         if self.open_transaction is None:
-            return self._writes()
+            return self._writes(confirmed)
         if not self.is_inside:
             # A handler that ran before: its write stays, whatever becomes of the
             # transaction, and replaces what that wrote.
             self.open_transaction.rows.pop(slot, None)
-            return self._writes()
+            return self._writes(confirmed)
+        return self._inside()
+
+    def _inside(self) -> WriteSet:
+        assert self.open_transaction is not None  # the caller has looked
         if self._output_gate.broken is not None:
             raise self._output_gate.broken
+        if self.rolled_back:
+            raise TransactionEnded("the transaction was rolled back")
         return self.open_transaction
 
     # --- transactions
 
     def begin(self) -> WriteSet:
         """Open a transaction; code whose ``current_transaction`` this is, is in it."""
-        self._cache.begin()
+        self.reads.cache.begin()
         self.alarm.begin_transaction()
+        self.rolled_back = False
         self.open_transaction = WriteSet()
         return self.open_transaction
 
     def end_transaction(self) -> None:
         """The open transaction's writes join the next commit."""
-        self._cache.end()
+        self.reads.cache.end()
         writes, self.open_transaction = self.open_transaction, None
         if writes:
             self._writes().merge(writes)
@@ -275,7 +285,7 @@ class WriteBack:
         """Forget the open transaction's writes."""
         self.open_transaction = None
         self.alarm.roll_back()
-        self._cache.roll_back()
+        self.reads.cache.roll_back()
 
     # --- commits
 
@@ -300,11 +310,18 @@ class WriteBack:
         writes, self._in_flight = self._in_flight, None
         self._settle()
         if writes is not None:
+            if self._passing:
+                self._let_pass(writes)
             if not isinstance(writes.alarm, Unchanged):
                 self._log.alarm_changed(self.claim, self.object_id, writes.alarm)
             self._output_gate.opened(writes.issues)
         if self._pending is not None:
             self._wake()
+
+    def _let_pass(self, writes: WriteSet) -> None:
+        passing = self._passing.intersection(writes.rows)
+        self._passing -= passing
+        self.reads.forget(passing)
 
     def commit_failed(self, error: Exception) -> None:
         """The write set in flight is lost, or nobody knows: the activation ends."""
@@ -349,18 +366,20 @@ class WriteBack:
     def joined_committed(self) -> None:
         """``joined_writes`` are durable, and the transaction has ended."""
         writes, self.open_transaction = self.open_transaction, None
-        self._cache.end()
+        self.reads.cache.end()
         if writes is not None and self._pending is not None:
             # What others wrote after the transaction did is no longer among its rows.
             for slot in writes.rows:
                 self._pending.rows.pop(slot, None)
+            if writes.alarm is not UNCHANGED:
+                self._pending.alarm = UNCHANGED
         self._exists = True
         self.committed()
 
     def put_back(self) -> None:
         """The statement failed and was rolled back: its write set waits again."""
         writes, self._in_flight = self._in_flight, None
-        if writes is not None and writes.issues and not self._ended:
+        if writes is not None and (writes or writes.issues) and not self._ended:
             if writes.create is not None:
                 self._exists, writes.create = False, None
             if self._pending is not None:
@@ -384,8 +403,3 @@ class WriteBack:
         if self._settled is None:
             self._settled = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._settled)
-
-
-def _known(found: Stored | Unknown | None) -> Stored | None:
-    assert not isinstance(found, Unknown)  # it was read just before
-    return found

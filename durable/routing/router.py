@@ -19,6 +19,7 @@ from durable.domain.errors import LinkLost, Moved, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.objects import codec
 from durable.objects.activation import current_activation
+from durable.objects.call_chain import blocked_objects, continue_chain
 from durable.routing.objects import Dispatching, LocalObjects, Objects
 from durable.routing.shard_map import ShardMap
 from durable.tasks import TaskScope
@@ -94,9 +95,15 @@ class Router:
 
         return codec.decode(await self._apart(self._to_owner(target, send)))
 
-    async def _apart(self, work: Any) -> Any:
+    async def _apart(self, work: Awaitable[T]) -> T:
         """In a task of its own: the end of one object is not that of the other."""
-        return await asyncio.shield(self._calls.start(work))
+        blocked = blocked_objects()
+
+        async def run() -> T:
+            continue_chain(blocked)
+            return await work
+
+        return await asyncio.shield(self._calls.start(run()))
 
     async def _to_owner(
         self,

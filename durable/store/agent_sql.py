@@ -16,6 +16,7 @@ committed: its caller treats that as CommitUnknown.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     from durable.domain.writes import WriteSet
 
 log = logging.getLogger(__name__)
+
+
+class _LastFirst(deque[AsyncConnection[Any]]):
+    """Idle connections; the one that was used last is taken first."""
+
+    def popleft(self) -> AsyncConnection[Any]:
+        return self.pop()
 
 
 class AgentSql:
@@ -81,6 +89,9 @@ class AgentSql:
             open=False,
             name="agent sql",
         )
+        # There is no option for it. Taking turns would make a read half as long again:
+        # each of the backends would have cold caches.
+        self._pool._pool = _LastFirst()  # noqa: SLF001
         await self._pool.open()
         return self
 

@@ -50,6 +50,16 @@ SELECT key, value::text, blob FROM durable.kv
 WHERE shard = $1 AND object = $2 AND space = $3
   AND key >= $4 AND ($5::text IS NULL OR key < $5) ORDER BY key LIMIT $6
 """
+# Keys and values count as the view durable.agents counts them, tables as Postgres does,
+# with their indexes.
+_SIZE = """
+SELECT (SELECT coalesce(sum(octet_length(key)
+            + coalesce(octet_length(value::text), octet_length(blob))), 0)
+        FROM durable.kv WHERE shard = $1 AND object = $2)
+     + (SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $3::text AND c.relkind IN ('r', 'm'))
+"""
 # Writers off the lane hold the fence lock, shared, until their transaction ends.
 _DRAIN = "SELECT pg_advisory_xact_lock(17490, $1)"
 _SCAN_REVERSE = _SCAN.replace("ORDER BY key", "ORDER BY key DESC")
@@ -99,6 +109,11 @@ class Reads:
             key_range.limit,
         )
         return {key: _stored(value, blob) for key, value, blob in rows}
+
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        """Bytes of all that an object has, as committed."""
+        ((size,),) = await self._database.fetch(_SIZE, shard, object_id, schema)
+        return int(size)
 
     async def drain(self, shard: int) -> None:
         """Return when no writer off the lane is at work in the shard any more.

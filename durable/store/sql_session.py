@@ -34,6 +34,7 @@ from durable.store.sql_errors import sqlstate
 log = logging.getLogger(__name__)
 
 _DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY)
+_COPYING = (ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,9 @@ class Session:
                 raise psycopg.OperationalError("a statement without just one result")
             if fetched[0].status == ExecStatus.PIPELINE_SYNC:
                 break
+            if fetched[0].status in _COPYING:
+                # libpq says the same again and again, and never waits.
+                raise psycopg.OperationalError("COPY can't be a part of a pipeline")
             answer.results.append(fetched[0])
         if len(answer.results) != len(steps):
             raise psycopg.OperationalError("results and statements don't pair up")

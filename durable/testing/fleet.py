@@ -215,7 +215,7 @@ class Fleet:
                             f"{activation.id.name or activation.id} is kept awake: a "
                             "handler, an open stream, wait_until or keep_alive"
                         ) from None
-                    activation.deactivate()
+                    await worker.dispatcher.evict(activation)
                     return True
         return False
 

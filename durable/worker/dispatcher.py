@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from durable.domain.errors import Moved, Overloaded, Unavailable
+from durable.domain.errors import Deadlock, Moved, Overloaded, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.domain.writes import ObjectRow
 from durable.objects.activation import Activation, current_activation
 from durable.objects.activation_context import ActivationContext
 from durable.objects.alarm_run import run_alarm
+from durable.objects.call_chain import blocked_objects
 from durable.objects.durable_object import DurableObject
+from durable.objects.retirement import has_hook, retire
+from durable.tasks import TaskScope
 
 if TYPE_CHECKING:
     from durable.domain.alarms import Alarm
@@ -72,6 +75,9 @@ class Dispatcher:
         # Shards that are being handed over, and activations whose lane is lost.
         self._leaving: set[int] = set()
         self._suspended: set[Activation] = set()
+        # No event enters these any more: they do what is left to do, and end.
+        self._retiring: dict[Activation, asyncio.Task[None]] = {}
+        self._scope = TaskScope("retiring")
         # Counts the evictor's rounds; an activation remembers the one of its last use.
         self._round = 0
 
@@ -159,7 +165,7 @@ class Dispatcher:
 
     def activations(self) -> list[Activation]:
         """All that are live."""
-        return list(self._live.values())
+        return [*self._live.values(), *self._retiring]
 
     async def evict_idle(self, rounds: int) -> int:
         """One round of the evictor: end what was idle for so many; returns how many."""
@@ -168,7 +174,7 @@ class Dispatcher:
         evicted = 0
         for activation in [a for a in self._live.values() if a.used < oldest]:
             if activation.used < oldest and activation.is_idle:
-                activation.deactivate()
+                self._retire(activation, "idle")
                 evicted += 1
                 if evicted % EVICTED_IN_A_ROW == 0:
                     # Whoever waits for the loop goes first.
@@ -177,6 +183,12 @@ class Dispatcher:
             if not rows.is_unsettled:
                 del self._unsettled[object_id]
         return evicted
+
+    async def evict(self, activation: Activation) -> None:
+        """End one that is idle; returns when its hook has ended."""
+        self._retire(activation, "idle")
+        if activation in self._retiring:
+            await asyncio.wait([self._retiring[activation]])
 
     def reset_all(self, error: Exception) -> None:
         """The lane is lost: nothing of these lives may leave or be written."""
@@ -223,9 +235,14 @@ class Dispatcher:
             async with asyncio.timeout(grace):
                 while live := self._in(self._leaving.intersection(shards)):
                     for activation in live:
-                        await activation.settle()
-                        # In the same turn: nothing can have entered since.
-                        activation.deactivate()
+                        if activation not in self._retiring:
+                            await activation.settle()
+                            # In the same turn: nothing can have entered since.
+                            self._retire(activation, "moved")
+                    if retiring := [
+                        self._retiring[a] for a in live if a in self._retiring
+                    ]:
+                        await asyncio.wait(retiring)
         except TimeoutError:
             log.warning("handlers outlasted the hand-over and were cancelled")
         for activation in self._in(self._leaving.intersection(shards)):
@@ -233,9 +250,13 @@ class Dispatcher:
 
     def _in(self, shards: Collection[int]) -> list[Activation]:
         none: dict[UUID, Activation] = {}
-        return [a for s in shards for a in self._of_shard.get(s, none).values()]
+        live = [a for s in shards for a in self._of_shard.get(s, none).values()]
+        return live + [a for a in self._retiring if a.claim.shard in shards]
 
     def _enter(self, object_id: DurableObjectId, props: Any) -> Activation:
+        blocked = blocked_objects()
+        if object_id.value in blocked:
+            raise Deadlock(_circle(object_id, blocked))
         live = self._live.get(object_id.value)
         if live is None:
             live = self._activate(object_id, props)
@@ -265,16 +286,39 @@ class Dispatcher:
         self._of_shard.setdefault(shard, {})[object_id.value] = activation
         return activation
 
-    def _gone(self, activation: Activation) -> None:
+    def _retire(self, activation: Activation, reason: str) -> None:
+        """End an activation that is idle; its hook runs while the next one waits."""
+        if not has_hook(activation):
+            activation.deactivate()
+            return
+        activation.rows.retiring = True
+        self._forget(activation)
+        self._unsettled[activation.id.value] = activation.rows
+        self._retiring[activation] = self._scope.start(retire(activation, reason))
+
+    def _forget(self, activation: Activation) -> None:
         if self._live.get(activation.id.value) is activation:
             del self._live[activation.id.value]
             of_shard = self._of_shard[activation.claim.shard]
             del of_shard[activation.id.value]
             if not of_shard:
                 del self._of_shard[activation.claim.shard]
+
+    def _gone(self, activation: Activation) -> None:
+        self._forget(activation)
+        self._retiring.pop(activation, None)
         self._suspended.discard(activation)
         if activation.rows.is_unsettled:
             self._unsettled[activation.id.value] = activation.rows
+
+
+def _circle(object_id: DurableObjectId, blocked: tuple[UUID, ...]) -> str:
+    chain = blocked[blocked.index(object_id.value) :]
+    called = " → ".join(each.hex for each in (*chain, object_id.value))
+    return (
+        f"{object_id.name or object_id} lets nobody in while it waits for this call "
+        f"(block_concurrency_while, on_start or a transaction): {called}"
+    )
 
 
 def _is_root() -> bool:

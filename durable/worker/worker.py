@@ -17,6 +17,7 @@ from durable.domain.meter import Meter
 from durable.domain.placement import Role, WorkerRow
 from durable.objects.activation import Activation
 from durable.objects.activation_context import ActivationContext
+from durable.objects.cache_budget import CacheBudget
 from durable.objects.websocket import SocketTable
 from durable.store import registry
 from durable.store.database import Database
@@ -58,6 +59,15 @@ class ShardSeams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What objects may keep, in bytes: see ``server.settings``."""
+
+    max_value_bytes: int = 32 << 20
+    cache_bytes_per_object: int = 16 << 20
+    cache_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
     """What a worker must be told; durations in seconds."""
 
@@ -72,6 +82,7 @@ class WorkerSettings:
     start_timeout: float
     drain: float
     max_waiting: int
+    memory: Memory = Memory()
     # For placement: see ``durable.domain.placement.WorkerRow``.
     role: Role = "both"
     weight: float = 1.0
@@ -97,6 +108,10 @@ class Worker:
         self.settings = settings
         self.sockets = SocketTable()
         self.meter = Meter()
+        self.cache = CacheBudget(
+            per_object=settings.memory.cache_bytes_per_object,
+            limit=settings.memory.cache_bytes,
+        )
         self._database = database
         self._timer = timer
         self._clock = clock
@@ -164,6 +179,8 @@ class Worker:
                 trials=self._trials,
                 start_timeout=settings.start_timeout,
                 on_gone=on_gone,
+                budget=self.cache,
+                max_value_bytes=settings.memory.max_value_bytes,
                 meter=self.meter,
             )
 

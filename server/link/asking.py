@@ -14,6 +14,7 @@ from durable import DurableObjectId, Request, Response
 from durable.domain.errors import LinkLost
 from durable.objects import codec
 from durable.objects.activation import current_activation
+from durable.objects.call_chain import blocked_objects
 from server.link import frames
 from server.link.errors import error_of
 
@@ -59,6 +60,7 @@ class Asking:
             sent,
             codec.encode_text(props),
             current_activation.get() is not None,
+            _blocked(),
         )
         returned: frames.Returned = await self.ask(call.id, call)
         return returned.result
@@ -81,6 +83,7 @@ class Asking:
             whole,
             streams,
             None if port is None else self._offer(port, request),
+            _blocked(),
         )
         if streams:
             self._bodies.send_later(fetch.id, request.body, up=True)
@@ -159,6 +162,10 @@ class Asking:
         """A number for an exchange that this node begins."""
         id, self._next = self._next, self._next + 2
         return id
+
+
+def _blocked() -> list[bytes]:
+    return [object_id.bytes for object_id in blocked_objects()]
 
 
 def head_of(message: Request | Response) -> list[tuple[str, str]]:

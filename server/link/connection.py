@@ -68,6 +68,11 @@ class LinkConnection(asyncio.Protocol):
         """The other node."""
         return self._handshake.peer
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the other node hasn't taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport else 0
+
     # --- sending
 
     def say(self, frame: Frame) -> None:

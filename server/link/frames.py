@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from durable.domain.ports import SocketOptions  # msgspec looks at it
+
 HEAD = struct.Struct("!I")
 
 
@@ -30,11 +32,18 @@ class Serves(msgspec.Struct, array_like=True, tag=2):
 
 
 class Fault(msgspec.Struct, array_like=True):
-    """An error of the runtime by its class, or RemoteError with a ``name``."""
+    """An error of the runtime by its class, or RemoteError with a ``name``.
+
+    ``object`` is its ``durable_object_id``; the rest is what an SqlError has.
+    """
 
     kind: str
     message: str
     name: str
+    object: str | None = None
+    query: str = ""
+    position: int | None = None
+    sqlstate: str | None = None
 
 
 class Call(msgspec.Struct, array_like=True, tag=3):
@@ -50,6 +59,8 @@ class Call(msgspec.Struct, array_like=True, tag=3):
     args: str
     props: str
     nested: bool
+    # Objects that let nobody in before this returns.
+    blocked: list[bytes] = []
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=4):
@@ -86,6 +97,7 @@ class Fetch(msgspec.Struct, array_like=True, tag=7):
     body: bytes | None
     streams: bool
     socket: int | None
+    blocked: list[bytes] = []
 
 
 class Answer(msgspec.Struct, array_like=True, tag=8):
@@ -171,6 +183,7 @@ class Keep(msgspec.Struct, array_like=True, tag=17):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
 
 
 class Acknowledged(msgspec.Struct, array_like=True, tag=18):
@@ -215,6 +228,8 @@ class Held(msgspec.Struct, array_like=True):
     tags: tuple[str, ...]
     # As the codec writes it: text, bytes, or None.
     attachment: Any
+    options: SocketOptions
+    answered: float | None
     clean: bool
 
 
@@ -249,6 +264,13 @@ class Gone(msgspec.Struct, array_like=True, tag=25):
     was_clean: bool
 
 
+class Answered(msgspec.Struct, array_like=True, tag=26):
+    """A client's text was answered where its socket is held."""
+
+    socket: int
+    at: float
+
+
 Frame = (
     Ping
     | Hint
@@ -276,6 +298,7 @@ Frame = (
     | Parted
     | Heard
     | Gone
+    | Answered
 )
 
 _encoder = msgspec.msgpack.Encoder()

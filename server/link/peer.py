@@ -13,6 +13,7 @@ from uuid import UUID
 
 from durable import DurableObjectId, Frame, Request
 from durable.domain.errors import LinkLost
+from durable.domain.ports import Kept
 from durable.tasks import TaskScope
 from server.link import frames
 from server.link.asking import Asking
@@ -94,6 +95,7 @@ class Peer:
             frames.Stop: bodies.stop,
             frames.Heard: self.sockets.heard,
             frames.Gone: self.sockets.gone,
+            frames.Answered: self.sockets.answered,
             frames.Accepted: self._accepted,
             frames.Say: self._said,
             frames.TakeBack: self._taken_back,
@@ -154,6 +156,10 @@ class Peer:
     def parted(self, held: HeldSocket) -> None:
         """Nothing to do: what is kept with it is at hand."""
 
+    def answered(self, held: HeldSocket, at: float) -> None:
+        """The client was answered for its object."""
+        self.say(frames.Answered(held.number, at))
+
     def _offer(self, port: Any, request: Request) -> int:
         number = self._held.number()
         self._offers[number] = (port, request)
@@ -197,7 +203,7 @@ class Peer:
     def _kept(self, frame: frames.Keep) -> None:
         held = self._held.find(frame.socket, self)
         if held is not None:
-            held.tags, held.attachment = frame.tags, frame.attachment
+            held.kept = Kept(frame.tags, frame.attachment, frame.options)
 
     def _acknowledged(self, frame: frames.Acknowledged) -> None:
         for number, taken, count in frame.sockets:
@@ -222,8 +228,10 @@ class Peer:
                     held.id,
                     held.url,
                     [(str(n), value) for n, value in held.headers.items()],
-                    held.tags,
-                    held.attachment,
+                    held.kept.tags,
+                    held.kept.attachment,
+                    held.kept.options,
+                    held.answered,
                     held.clean,
                 )
             )

@@ -12,6 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import DurableError, DurableObjectId, Frame, Overloaded
 from durable.domain.errors import Moved
 from durable.domain.ids import shard_of
+from durable.domain.ports import Kept
 from durable.objects.websocket import SocketRecord
 from server.held_socket import ABNORMAL, RESTARTED, TRY_LATER
 from server.link import frames
@@ -75,9 +76,11 @@ class RemotePort:
         """Close behind what was sent."""
         self._connection.say(frames.Close(self._number, code, reason))
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        """Have these at hand for the next owner."""
-        self._connection.say(frames.Keep(self._number, tags, attachment))
+    def keep(self, kept: Kept) -> None:
+        """Have this at hand for the next owner."""
+        self._connection.say(
+            frames.Keep(self._number, kept.tags, kept.attachment, kept.options)
+        )
 
     def acknowledged(self) -> None:
         """The effects of one of its messages have left."""
@@ -127,9 +130,9 @@ class ServedSockets:
                 port=port,
                 url=held.url,
                 headers=CIMultiDictProxy(CIMultiDict(held.headers)),
-                tags=held.tags,
             )
-            record.attachment = held.attachment
+            kept = Kept(held.tags, held.attachment, held.options)
+            record.restore(kept, held.answered)
             self._table.add(object_id.value, record)
             port.belong(object_id, record)
             if not held.clean:
@@ -196,6 +199,12 @@ class ServedSockets:
         if told:
             sockets = [(n, taken, count) for n, (taken, count) in told.items()]
             self._say(frames.Acknowledged(sockets))
+
+    def answered(self, frame: frames.Answered) -> None:
+        """A client was answered for its object."""
+        port = self._served.get(frame.socket)
+        if port is not None:
+            port.record.answered = frame.at
 
     def gone(self, frame: frames.Gone) -> None:
         """A client has gone."""

@@ -12,6 +12,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from durable import DurableError, DurableObjectId, Request, Unavailable, ValueRefused
 from durable.objects import codec
+from durable.objects.call_chain import continue_chain
+from durable.objects.log_context import note_request
 from durable.worker.dispatcher import is_awaited_elsewhere
 from server.link import frames
 from server.link.asking import head_of, split
@@ -64,7 +66,7 @@ class Serving:
             running.cancel()
 
     async def _call(self, frame: frames.Call) -> None:
-        is_awaited_elsewhere.set(frame.nested)
+        _continue(frame)
         result = await self._objects.call(
             _target(frame), frame.method, frame.args, codec.decode(frame.props)
         )
@@ -76,12 +78,13 @@ class Serving:
         self._say(frames.Returned(frame.id, result))
 
     async def _fetch(self, frame: frames.Fetch) -> None:
-        is_awaited_elsewhere.set(frame.nested)
+        _continue(frame)
         body: bytes | AsyncIterator[bytes] | None = frame.body
         if frame.streams:
             body = self._bodies.read(frame.id, up=True)
         headers = CIMultiDictProxy(CIMultiDict(frame.headers))
         request = Request(frame.method, frame.url, headers=headers, body=body)
+        note_request(request)
         if frame.socket is not None:
             request.socket_port = self._port(frame.socket)
         props = codec.decode(frame.props)
@@ -112,6 +115,12 @@ class Serving:
             self._say(frames.Failed(id, fault_of(error)))
         finally:
             self._bodies.ignore(id, up=True)
+
+
+def _continue(frame: frames.Call | frames.Fetch) -> None:
+    """What this task runs is awaited elsewhere."""
+    is_awaited_elsewhere.set(frame.nested)
+    continue_chain(tuple(UUID(bytes=value) for value in frame.blocked))
 
 
 def _target(frame: frames.Call | frames.Fetch) -> DurableObjectId:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from agents import event_stream, protocol
-from agents.event_stream import encode_event
+from agents.server_sent_events import encode_event
 
 
 @pytest.mark.parametrize(

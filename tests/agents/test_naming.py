@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import pytest
 
+import agents
 from agents.naming import kebab_case
 
 CAMEL_CASE = [
@@ -102,3 +105,9 @@ def test_kebab_case_agrees_with_the_npm_client(name: str, segment: str) -> None:
 @pytest.mark.parametrize("name", ["Counter", "MyAgent", "AIChat", "MY_AGENT", "Room2D"])
 def test_kebab_case_leaves_its_own_result_alone(name: str) -> None:
     assert kebab_case(kebab_case(name)) == kebab_case(name)
+
+
+def test_no_module_is_called_as_a_public_name_that_it_would_hide() -> None:
+    """Names of the package come when they are asked for; a module's would be there."""
+    modules = {module.name for module in pkgutil.iter_modules(agents.__path__)}
+    assert modules.isdisjoint(agents.__all__)

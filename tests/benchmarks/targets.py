@@ -20,6 +20,15 @@ BARE = "bare"
 NOISY = 0.6
 
 
+# tests.benchmarks.sql: medians, against the same statement on a bare connection.
+MAX_SQL_READ_RATIO = 3.5
+MAX_SQL_WRITE_RATIO = 2.0
+# tests.benchmarks.storage: medians; memory of the largest page against the first.
+MAX_CACHED_GET_US = 5.0
+MAX_PUT_CPU_US = 30.0
+MAX_PAGE_GROWTH = 1.5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
     """One workload on one system: what is repeated and summed up by a median."""

@@ -18,7 +18,7 @@ from agents import (
     callable,
     event_stream,
 )
-from durable import RemoteError
+from durable import Deadlock, RemoteError
 
 VALUES: list[Any] = [
     datetime(2026, 1, 2, 3, 4, 5, 678901, UTC),
@@ -36,6 +36,9 @@ class Room(Agent[Any, Any]):
     """One room; ``where`` is the process that its owner is."""
 
     initial_state = {"count": 0}
+
+    def on_start(self) -> None:
+        self.ctx.set_websocket_auto_response("ping", "pong")
 
     def on_connect(self, connection: Connection, ctx: ConnectionContext) -> None:
         connection.set_state({"joined": ctx.request.query.get("who", "nobody")})
@@ -67,6 +70,26 @@ class Room(Agent[Any, Any]):
     async def slow(self, seconds: float) -> int:
         await asyncio.sleep(seconds)
         return self.increment()
+
+    @callable()
+    def answered(self) -> list[float]:
+        """When sockets were answered automatically."""
+        stamp = self.ctx.get_websocket_auto_response_timestamp
+        times = [stamp(websocket) for websocket in self.ctx.get_websockets()]
+        return [time.timestamp() for time in times if time is not None]
+
+    @callable()
+    async def circle(self, name: str) -> str:
+        """Wait, with the gate shut, for another room that calls this one."""
+        other = self.env.Room.get_by_name(name)
+
+        async def block() -> str:
+            try:
+                return str(await other.ask(self.name, "where"))
+            except Deadlock as error:
+                return str(error)
+
+        return await self.ctx.block_concurrency_while(block)
 
     @callable()
     def count_of(self, tag: str) -> int:

@@ -19,6 +19,7 @@ class Fleet:
 
     def __init__(self, database_url: str, logs: Path, stack: AsyncExitStack) -> None:
         self.database_url = database_url
+        self.app = APP
         self._logs = logs
         self._stack = stack
         self.nodes: list[Node] = []
@@ -27,7 +28,7 @@ class Fleet:
         """Start a node."""
         log = self._logs / f"{role}-{len(self.nodes)}.log"
         options = {"DURABLE_LEASE_SECONDS": "5", "DURABLE_ROLE": role, **settings}
-        running = node(self.database_url, log, APP, **options)
+        running = node(self.database_url, log, self.app, **options)
         made = await self._stack.enter_async_context(running)
         self.nodes.append(made)
         return made

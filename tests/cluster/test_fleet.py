@@ -52,6 +52,36 @@ async def test_agents_call_each_other_across_workers(fleet: Fleet) -> None:
     )
 
 
+async def test_a_deadlock_over_the_link_is_named_at_once(fleet: Fleet) -> None:
+    one, two = await fleet.start("worker"), await fleet.start("worker")
+    front = await fleet.client(await fleet.start("front"))
+    near, far = await fleet.room_of(front, one), await fleet.room_of(front, two)
+    caller = await fleet.join(front, near)
+    said = result(await caller.reply("circle", far))
+    assert f"{near} lets nobody in while it waits for this call" in said
+
+
+async def test_pings_are_answered_by_the_front_end_and_their_time_is_known(
+    fleet: Fleet,
+) -> None:
+    workers = [await fleet.start("worker") for _ in range(2)]
+    front = await fleet.client(await fleet.start("front"))
+    room = await fleet.room_of(front, workers[0])
+    caller = await fleet.join(front, room)
+    await caller.websocket.send_str("ping")
+    await caller.until("pong")
+    (before,) = result(await caller.reply("answered"))
+    # The next owner hears of it from the front end, and so do new sockets.
+    workers[0].process.terminate()
+    await workers[0].process.wait()
+    other = await fleet.join(front, room)
+    assert result(await caller.reply("answered")) == [before]
+    for each in (caller, other):
+        await each.websocket.send_str("ping")
+        await each.until("pong")
+    assert len(result(await caller.reply("answered"))) == 2
+
+
 async def test_a_result_that_is_too_large_for_the_link_is_an_error(
     fleet: Fleet,
 ) -> None:

@@ -8,7 +8,9 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from durable.domain import ids
 from durable.domain.ids import (
+    JURISDICTIONS,
     NameRefused,
     id_from_name,
     id_from_string,
@@ -83,3 +85,29 @@ def test_shards_are_used_evenly() -> None:
         counts[shard_of(id_from_name(1, str(number)).value, 16)] += 1
     assert min(counts) > 850
     assert max(counts) < 1150
+
+
+@given(TAGS, NAMES, st.sampled_from(JURISDICTIONS))
+def test_a_jurisdictions_ids_are_apart_and_say_so(
+    tag: int, name: str, jurisdiction: str
+) -> None:
+    made = id_from_name(tag, name, jurisdiction)
+    assert (made.tag, made.name, made.jurisdiction) == (tag, name, jurisdiction)
+    others = [None, *(j for j in JURISDICTIONS if j != jurisdiction)]
+    assert made not in [id_from_name(tag, name, other) for other in others]
+    assert id_from_string(tag, str(made)).jurisdiction == jurisdiction
+    assert unique_id(tag, jurisdiction).jurisdiction == jurisdiction
+    assert id_from_name(tag, name).jurisdiction is None
+    assert unique_id(tag).jurisdiction is None
+
+
+def test_a_plain_id_that_looks_like_one_of_a_jurisdiction_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With marks of a byte in place of three it happens at once."""
+    monkeypatch.setattr(ids, "_MARK_BYTES", 1)
+    id_from_name.cache_clear()
+    made = [id_from_name(1, str(number)) for number in range(300)]
+    assert {each.jurisdiction for each in made} == {None}
+    assert len(set(made)) == 300
+    id_from_name.cache_clear()

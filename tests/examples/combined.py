@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = (
     "agents_api",
     "calling_agents",
+    "chat",
     "http_sse",
     "schedules",
     "state",
@@ -29,6 +30,7 @@ PROGRAMS = {
     "calling_agents/served_aiohttp.py",
     "calling_agents/served_fastapi.py",
     "calling_agents/starlette_app.py",
+    "chat/app.py",
     "websockets/dialogue_client.py",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -22,24 +23,24 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing")
 
 
-def install() -> None:
+def install(project: Path = FRONTEND) -> None:
     """Install the locked npm packages, unless they are there."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         missing("Node with npm")
-    if not (FRONTEND / "node_modules" / ".package-lock.json").exists():
-        run_npm("ci")
+    if not (project / "node_modules" / ".package-lock.json").exists():
+        run_npm("ci", project=project)
 
 
-def build() -> None:
-    """Bundle the samples of the page."""
-    install()
-    run_npm("run", "build")
+def build(project: Path = FRONTEND) -> None:
+    """Bundle what a page needs."""
+    install(project)
+    run_npm("run", "build", project=project)
 
 
-def run_npm(*arguments: str) -> None:
+def run_npm(*arguments: str, project: Path = FRONTEND) -> None:
     done = subprocess.run(
         ["npm", *arguments],
-        cwd=FRONTEND,
+        cwd=project,
         capture_output=True,
         text=True,
         timeout=INSTALL_LIMIT,

@@ -124,7 +124,8 @@ class PostgresTap:
 
     def __init__(self, host: str, port: int) -> None:
         """Forward to the Postgres at ``host`` and ``port`` once started."""
-        self._target = (host, port)
+        # Where new connections go; a Postgres that comes back may have moved.
+        self.target = (host, port)
         self._server: asyncio.Server | None = None
         self._links: set[_NodeSide] = set()
         self.on_commit_sent: Callable[[], None] | None = None
@@ -143,7 +144,7 @@ class PostgresTap:
         """Listen; the port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _NodeSide(self, self._target), "127.0.0.1", 0
+            lambda: _NodeSide(self, self.target), "127.0.0.1", 0
         )
         return int(self._server.sockets[0].getsockname()[1])
 

@@ -16,11 +16,19 @@ from uuid import UUID
 from durable.domain.alarms import Alarm
 from durable.domain.errors import CommitUnknown, SqlError
 from durable.domain.ids import DurableObjectId
-from durable.domain.ports import Committable, Frame, KeyRange, Loaded, SqlTarget
+from durable.domain.ports import (
+    Committable,
+    Frame,
+    Kept,
+    KeyRange,
+    Loaded,
+    SqlTarget,
+)
 from durable.domain.sql_result import SqlResult
 from durable.domain.writes import Claim, Slot, Stored, WriteSet
 from durable.objects.activation_context import ActivationContext
 from durable.objects.cache import in_order
+from durable.objects.cache_budget import CacheBudget
 from durable.objects.durable_object import DurableObject
 from durable.objects.env import Env
 from durable.objects.http import Request
@@ -51,6 +59,8 @@ class Rows:
         # A load brings so many rows.
         self.first = 64
         self.reads: list[str] = []
+        # So many turns of the loop pass before a read sees what there is.
+        self.latency = 0
         self.drains = 0
         self.failure: Exception | None = None
         self._open = asyncio.Event()
@@ -106,7 +116,8 @@ class Rows:
     async def get(
         self, shard: int, object_id: UUID, space: str, keys: Sequence[str]
     ) -> dict[str, Stored]:
-        # Read when it is asked, as a snapshot; the answer comes later.
+        await turns(self.latency)
+        # As a snapshot; the answer comes later.
         rows = self.kv.get(object_id, {})
         found = {key: rows[space, key] for key in keys if (space, key) in rows}
         await self._read("get")
@@ -115,11 +126,16 @@ class Rows:
     async def scan(
         self, shard: int, object_id: UUID, space: str, key_range: KeyRange
     ) -> dict[str, Stored]:
+        await turns(self.latency)
         rows = self.kv.get(object_id, {})
         mine = [(key, value) for (at, key), value in rows.items() if at == space]
         found = in_order(mine, key_range)
         await self._read("scan")
         return found
+
+    async def size(self, shard: int, object_id: UUID, schema: str | None) -> int:
+        await self._read("size")
+        return sum(len(value) for value in self.kv.get(object_id, {}).values())
 
     async def drain(self, shard: int) -> None:
         self.drains += 1
@@ -286,7 +302,7 @@ class Port:
     closed: tuple[int, str] | None = None
     object_id: DurableObjectId | None = None
     record: Any = None
-    kept: tuple[tuple[str, ...], str | bytes | None] = ((), None)
+    kept: Kept = field(default_factory=Kept)
     done: int = 0
 
     def accepted(self, object_id: DurableObjectId, record: Any) -> None:
@@ -302,8 +318,8 @@ class Port:
         if self.closed is None:
             self.closed = (code, reason)
 
-    def keep(self, tags: tuple[str, ...], attachment: str | bytes | None) -> None:
-        self.kept = (tags, attachment)
+    def keep(self, kept: Kept) -> None:
+        self.kept = kept
 
     def acknowledged(self) -> None:
         self.done += 1
@@ -328,7 +344,10 @@ class Place:
         *,
         start_timeout: float = 5.0,
         max_waiting: int = 1000,
+        max_value_bytes: int = 1 << 20,
+        cache_bytes: int = 1 << 20,
     ) -> None:
+        self.budget = CacheBudget(per_object=cache_bytes, limit=4 * cache_bytes)
         self.rows = Rows()
         self.lane = Lane(self.rows)
         self.sql = Sql(self.rows)
@@ -355,6 +374,8 @@ class Place:
                 trials=Healthy(),
                 start_timeout=start_timeout,
                 on_gone=on_gone,
+                budget=self.budget,
+                max_value_bytes=max_value_bytes,
             ),
             max_waiting=max_waiting,
         )

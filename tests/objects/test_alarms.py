@@ -12,6 +12,7 @@ import pytest
 
 from agents import Agent, get_agent_by_name, get_current_agent
 from durable import AlarmInfo, DurableObject
+from durable.objects import alarm_run
 from server.embed import DurableRuntime
 from server.settings import Settings
 
@@ -47,6 +48,23 @@ class Clock(DurableObject):
     async def runs(self) -> int | None:
         runs: int | None = await self.ctx.storage.get("runs")
         return runs
+
+
+class Endless(DurableObject):
+    """Its first run never ends by itself."""
+
+    infos: ClassVar[list[AlarmInfo]] = []
+    retried: ClassVar[asyncio.Event]
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        self.infos.append(info)
+        if info.is_retry:
+            self.retried.set()
+        else:
+            await asyncio.Event().wait()
+
+    async def wake(self) -> None:
+        await self.ctx.storage.set_alarm(time.time())
 
 
 class Ringer(Agent):
@@ -199,3 +217,18 @@ async def test_a_class_without_alarm_is_told_so(settings: Settings) -> None:
     async with DurableRuntime([Deaf], settings) as runtime:
         with pytest.raises(Exception, match="no alarm"):
             await runtime.env.Deaf.get_by_name("x").wake()
+
+
+async def test_a_run_that_takes_too_long_is_cancelled_and_has_failed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert alarm_run.RUN_SECONDS == 15 * 60
+    monkeypatch.setattr(alarm_run, "RUN_SECONDS", 0.05)
+    monkeypatch.setattr("durable.domain.alarms.BASE_SECONDS", 0.05)
+    Endless.infos.clear()
+    Endless.retried = asyncio.Event()
+    async with DurableRuntime([Endless], settings) as runtime:
+        await runtime.env.Endless.get_by_name("e").wake()
+        async with asyncio.timeout(10):
+            await Endless.retried.wait()
+    assert [info.retry_count for info in Endless.infos] == [0, 1]

@@ -20,12 +20,14 @@ BOUNDS = st.none() | st.sampled_from(["", "a", "b", "bb", "d", "\U0001f600"])
 PUT = st.tuples(st.just("put"), KEYS, VALUES)
 WRITES = (
     PUT
+    | st.tuples(st.just("put passing"), KEYS, VALUES)
     | st.tuples(st.just("put many"), st.dictionaries(KEYS, VALUES))
     | st.tuples(st.just("delete"), KEYS)
     | st.tuples(st.just("delete many"), st.lists(KEYS))
 )
 READS = (
     st.tuples(st.just("get"), KEYS)
+    | st.tuples(st.just("get passing"), KEYS)
     | st.tuples(st.just("get many"), st.lists(KEYS))
     | st.tuples(
         st.just("list"),
@@ -72,6 +74,9 @@ async def perform(storage: Any, model: dict[str, int], step: tuple[Any, ...]) ->
     if kind == "put":
         await storage.put(step[1], step[2])
         model[step[1]] = step[2]
+    elif kind == "put passing":
+        await storage.put(step[1], step[2], no_cache=True)
+        model[step[1]] = step[2]
     elif kind == "put many":
         await storage.put(step[1])
         model.update(step[1])
@@ -82,6 +87,9 @@ async def perform(storage: Any, model: dict[str, int], step: tuple[Any, ...]) ->
         assert await storage.delete(step[1]) == len(removed)
     elif kind == "get":
         assert await storage.get(step[1]) == model.get(step[1])
+    elif kind == "get passing":
+        found = await storage.get(step[1], no_cache=True, allow_concurrency=True)
+        assert found == model.get(step[1])
     elif kind == "get many":
         expected = {key: model[key] for key in sorted(step[1]) if key in model}
         assert list((await storage.get(step[1])).items()) == list(expected.items())
@@ -116,8 +124,8 @@ async def transaction(
     model.update(inside)
 
 
-async def check(events: list[Any], first: int) -> None:
-    place = Place(Thing)
+async def check(events: list[Any], first: int, cache_bytes: int) -> None:
+    place = Place(Thing, cache_bytes=cache_bytes)
     place.rows.first = first
     model: dict[str, int] = {}
     Thing.works = {}
@@ -172,16 +180,22 @@ async def check(events: list[Any], first: int) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(EVENTS, max_size=8), st.sampled_from([0, 1, 3, 64]))
-def test_storage_does_what_a_dict_does(events: list[Any], first: int) -> None:
-    asyncio.run(check(events, first))
+@given(
+    st.lists(EVENTS, max_size=8),
+    st.sampled_from([0, 1, 3, 64]),
+    st.sampled_from([0, 250, 1 << 20]),
+)
+def test_storage_does_what_a_dict_does(
+    events: list[Any], first: int, cache_bytes: int
+) -> None:
+    asyncio.run(check(events, first, cache_bytes))
 
 
 async def count_together(
-    moves: list[tuple[str, bool]], first: int, ends: list[str]
+    moves: list[tuple[str, bool]], first: int, cache_bytes: int, ends: list[str]
 ) -> None:
     Thing.works = {}
-    place = Place(Thing)
+    place = Place(Thing, cache_bytes=cache_bytes)
     place.rows.first = first
 
     async def add(thing: Thing, key: str, inside: bool) -> None:
@@ -233,9 +247,10 @@ async def count_together(
 @given(
     st.lists(st.tuples(st.sampled_from("xyz"), st.booleans()), max_size=30),
     st.sampled_from([0, 64]),
+    st.sampled_from([0, 250, 1 << 20]),
     st.lists(st.sampled_from(["hold", "evict", "lost", "landed"]), max_size=12),
 )
 def test_no_acknowledged_increment_is_lost_and_none_is_there_twice(
-    moves: list[tuple[str, bool]], first: int, ends: list[str]
+    moves: list[tuple[str, bool]], first: int, cache_bytes: int, ends: list[str]
 ) -> None:
-    asyncio.run(count_together(moves, first, ends))
+    asyncio.run(count_together(moves, first, cache_bytes, ends))

@@ -356,14 +356,18 @@ def test_a_good_value_is_taken_a_missing_one_has_its_default_a_bad_one_its_place
     (tmp_path / "durable.toml").unlink()
     assert key.read(load_project(tmp_path)) == key.missing
     assert key.bad
-    refused = dict(key.bad)
-    if key.without is not None:
-        refused[key.without[0]] = key.without[1]
-    for text, said in refused.items():
+    for text, said in refusals(key):
         with pytest.raises(ConfigError) as caught:
             load(tmp_path, text)
         shown = str(caught.value)
         assert shown.startswith(f"durable.toml:{said}"), (text, shown)
+
+
+def refusals(key: Key) -> Iterator[tuple[str, str]]:
+    """Files that are refused, and how: line, key and why."""
+    yield from key.bad.items()
+    if key.without is not None:
+        yield key.without
 
 
 def test_every_key_that_the_reader_knows_is_in_the_table(

@@ -11,6 +11,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import DurableObjectId, Overloaded
 from durable.domain.errors import Moved
 from durable.domain.ids import shard_of
+from durable.domain.ports import Kept, SocketOptions
 from server.held_socket import HeldSocket, Message
 from server.held_sockets import HeldSockets
 from tests.objects.scripted import Port, turns
@@ -27,6 +28,7 @@ class Owner:
     def __init__(self) -> None:
         self.got: list[tuple[int, Message]] = []
         self.goodbyes: list[tuple[int, str, bool]] = []
+        self.answers: list[float] = []
 
     def heard(self, held: HeldSocket, message: Message) -> None:
         self.got.append((held.sending(message), message))
@@ -37,6 +39,9 @@ class Owner:
     def parted(self, held: HeldSocket) -> None:
         pass
 
+    def answered(self, held: HeldSocket, at: float) -> None:
+        self.answers.append(at)
+
 
 class Here:
     """This node: takes a message at once, or raises."""
@@ -45,6 +50,7 @@ class Here:
         self.error: Exception | None = None
         self.got: list[Message] = []
         self.goodbyes = 0
+        self.answers: list[float] = []
 
     def heard(self, held: HeldSocket, message: Message) -> None:
         if self.error is not None:
@@ -58,6 +64,9 @@ class Here:
 
     def parted(self, held: HeldSocket) -> None:
         pass
+
+    def answered(self, held: HeldSocket, at: float) -> None:
+        self.answers.append(at)
 
 
 class ClientPort(Port):
@@ -222,3 +231,18 @@ async def test_a_client_that_says_too_much_while_nobody_listens_is_not_read() ->
     assert not reading.done(), "the new owner hasn't taken it yet"
     holder.held.taken(1)
     await reading
+
+
+async def test_an_automatic_response_is_given_here_and_its_owner_told_of_it() -> None:
+    owner = Owner()
+    holder = Holder(owner)
+    held, port = holder.held, holder.port
+    held.kept = Kept(options=SocketOptions(auto_response=("ping", "pong")))
+    holder.say("ping", b"ping", "ping ")
+    assert port.said == ["pong"]
+    assert [message for _, message in owner.got] == [b"ping", "ping "]
+    assert owner.answers == [held.answered]
+    holder.sockets.part(owner, [SHARD])
+    holder.say("ping")
+    assert port.said == ["pong", "pong"], "whoever owns it"
+    assert len(owner.answers) == 1

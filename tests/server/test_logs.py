@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
+from durable import DurableObject, Request, Response
+from durable.objects.log_context import note_request
 from server.logs import JsonFormatter, PlainFormatter, redact
+from tests.objects.scripted import Place
 
 
 def record(message: str, *args: object, **extra: object) -> logging.LogRecord:
@@ -76,6 +79,8 @@ def test_what_is_no_http_costs_a_line_and_no_trace() -> None:
     code = """
 import logging
 from aiohttp.http_exceptions import BadHttpMessage
+from durable import DurableObject, Request, Response
+from durable.objects.log_context import note_request
 from server.logs import configure
 configure("info", structured=False)
 log = logging.getLogger("aiohttp.server")
@@ -89,3 +94,26 @@ for error in (BadHttpMessage("no HTTP"), RuntimeError("a defect")):
     assert "INFO" in first
     assert "ERROR" in second
     assert trace[-1] == "RuntimeError: a defect"
+
+
+async def test_a_line_that_an_object_logs_says_which_and_for_which_request() -> None:
+    lines: list[dict[str, object]] = []
+
+    class Logging(DurableObject):
+        async def fetch(self, request: Request) -> Response:
+            lines.append(json.loads(JsonFormatter().format(record("hello"))))
+            return Response("")
+
+    place = Place(Logging)
+    request = Request("GET", "http://x/", headers={"X-Request-Id": "abc-1"})
+    note_request(request)
+    await place.stub("a").fetch(request)
+    note_request(Request("GET", "http://x/", headers={"X-Request-Id": "a b\n"}))
+    await place.stub("a").fetch(request)
+    first, second = lines
+    assert first["request_id"] == "abc-1"
+    assert first["object"] == str(place.stub("a").id)
+    assert (first["name"], first["epoch"]) == ("a", 1)
+    assert "request_id" not in second
+    outside = json.loads(JsonFormatter().format(record("hello")))
+    assert {"object", "name", "epoch"}.isdisjoint(outside)

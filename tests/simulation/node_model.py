@@ -14,6 +14,7 @@ from durable.domain.ports import Loaded
 from durable.domain.writes import Claim, ObjectRow, WriteSet
 from durable.gates.input_gate import InputGate
 from durable.gates.output_gate import OutputGate
+from durable.objects.cache_budget import CacheBudget
 from durable.objects.write_back import WriteBack
 from durable.worker.lane_seat import LaneSeat
 from tests.simulation.lane_model import LaneModel
@@ -62,6 +63,8 @@ class Life:
             reader=Reader(),  # type: ignore[arg-type]
             input_gate=InputGate(),
             output_gate=self.gate,
+            budget=CacheBudget(per_object=1 << 20, limit=1 << 30),
+            max_value_bytes=1 << 20,
             on_failure=self.reset,
             start=lambda _: None,  # type: ignore[arg-type, return-value]
         )
@@ -98,11 +101,11 @@ class Life:
         if self.gone:
             operation.failed()
             return
-        log = self.rows.read_row(*LOG)
+        log = self.rows.reads.row(LOG)
         text = log if isinstance(log, str) else ""
         if operation.writes:
             text += f"{operation.number},"
-            self.rows.write_row(*LOG, text)
+            self.rows.write_row(LOG, text)
         self.gate.emit(lambda: operation.answered(text, self))
 
     def reset(self, error: Exception) -> None:

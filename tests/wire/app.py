@@ -21,6 +21,12 @@ from agents import (
     get_current_agent,
     route_agent_request,
 )
+from tests.wire.agents_chat import (
+    AgainChatAgent,
+    ChatAgent,
+    DropChatAgent,
+    LatestChatAgent,
+)
 from tests.wire.agents_rooms import RoomAgent, StreamAgent
 from tests.wire.agents_state import (
     Journalled,
@@ -31,7 +37,17 @@ from tests.wire.agents_state import (
 )
 
 # Every Agent class found in this module is served under its name.
-__all__ = ["LateStateAgent", "OldHookAgent", "QuietAgent", "RoomAgent", "StreamAgent"]
+__all__ = [
+    "AgainChatAgent",
+    "ChatAgent",
+    "DropChatAgent",
+    "LateStateAgent",
+    "LatestChatAgent",
+    "OldHookAgent",
+    "QuietAgent",
+    "RoomAgent",
+    "StreamAgent",
+]
 
 
 async def described(request: Request) -> dict[str, Any]:

@@ -13,26 +13,14 @@ from tests.wire.process import Driver, node_missing, running_server
 from tests.wire.raw import Wire
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker by which a test names its rules."""
-    config.addinivalue_line("markers", "rule(*ids): the wire rules a test proves")
-
-
-@pytest.fixture(scope="session")
-def wire_postgres(request: pytest.FixtureRequest) -> str:
-    """Administrator's URL of a Postgres; the mutants' script lends its own."""
-    lent = os.environ.get("WIRE_POSTGRES")
-    return lent or str(request.getfixturevalue("postgres_server"))
-
-
 @pytest.fixture(scope="session")
 def wire_url(
-    wire_postgres: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """URL of the server that runs the agents under test."""
     log = tmp_path_factory.mktemp("wire") / "server.log"
     with (
-        postgres.fresh_database(wire_postgres) as database_url,
+        postgres.fresh_database(postgres_server) as database_url,
         running_server(database_url, log) as url,
     ):
         yield url
@@ -40,12 +28,12 @@ def wire_url(
 
 @pytest.fixture
 def sleepy_url(
-    wire_postgres: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """URL of a server that evicts idle objects almost at once."""
     log = tmp_path_factory.mktemp("sleepy") / "server.log"
     with (
-        postgres.fresh_database(wire_postgres) as database_url,
+        postgres.fresh_database(postgres_server) as database_url,
         running_server(database_url, log, DURABLE_IDLE_SECONDS="0.1") as url,
     ):
         yield url

@@ -93,7 +93,7 @@ def run_tests(project: Path, tests: Sequence[str], dsn: str) -> Verdict:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(project), packages]),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "WIRE_POSTGRES": dsn,
+        "TEST_POSTGRES_URL": dsn,
         "CI": "1",
     }
     try:

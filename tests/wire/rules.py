@@ -5,27 +5,17 @@ Nothing is run or imported for it, so the list is whole also where Node is missi
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.marked import Proof, python_proofs
 from tests.wire.process import NPM
 
 HERE = Path(__file__).parent
-DRIVERS = ("client", "reconnect", "react")
+DRIVERS = ("client", "reconnect", "react", "chat")
 _CHECK = re.compile(r'^check\("([^"\n]+)", (\[[^\]\n]*\]), async', re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Proof:
-    """A test and the rules that it proves; `test` is its id for pytest."""
-
-    test: str
-    rules: tuple[str, ...]
 
 
 def statements() -> dict[str, str]:
@@ -60,25 +50,4 @@ def proofs() -> list[Proof]:
         for driver in DRIVERS
         for name, ids in npm_checks(driver)
     ]
-    for path in sorted(HERE.glob("test_*.py")):
-        for test, ids in _python_tests(path):
-            found.append(Proof(f"tests/wire/{path.name}::{test}", ids))
-    return found
-
-
-def _python_tests(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            ids = tuple(rule for each in node.decorator_list for rule in _ids(each))
-            if ids:
-                yield node.name, ids
-
-
-def _ids(decorator: ast.expr) -> Iterator[str]:
-    """Return the arguments of `@pytest.mark.rule(...)`, nothing for another one."""
-    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith(
-        "mark.rule"
-    ):
-        for argument in decorator.args:
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+    return found + [proof for proof in python_proofs(HERE) if proof.rules]

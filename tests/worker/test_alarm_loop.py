@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from durable.domain.alarms import Alarm
+from durable.domain.clock import wall
 from durable.worker import alarm_loop
 from durable.worker.alarm_loop import AlarmLoop, AlarmSources
 
@@ -114,6 +115,63 @@ async def test_what_is_due_while_attempts_are_recorded_is_one_batch() -> None:
             gate.set()
             await all_rung.wait()
         assert batches == [3, 5]
+    finally:
+        await loop.close()
+
+
+async def test_so_many_run_at_a_time_and_are_begun_by_one_statement() -> None:
+    count = alarm_loop.MAX_RUNNING + 100
+    table, batches = Table(count, 0.0), list[int]()
+    running, ended = set[UUID](), set[UUID]()
+    full, gate, all_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    begin = table.begin_alarms
+
+    async def begin_alarms(shards: Any, objects: list[UUID]) -> Any:
+        batches.append(len(objects))
+        return await begin(shards, objects)
+
+    async def ring(object_id: UUID, alarm: Alarm) -> None:
+        running.add(object_id)
+        assert len(running) <= alarm_loop.MAX_RUNNING
+        if len(running) == alarm_loop.MAX_RUNNING:
+            full.set()
+        await gate.wait()
+        running.remove(object_id)
+        ended.add(object_id)
+        if len(ended) == count:
+            all_ended.set()
+
+    table.begin_alarms = begin_alarms  # type: ignore[method-assign]
+    loop = AlarmLoop(sources(table, ring), lambda: 100.0)
+    try:
+        await loop.poll()
+        async with asyncio.timeout(5):
+            await full.wait()
+            gate.set()
+            await all_ended.wait()
+    finally:
+        await loop.close()
+    assert max(batches) == alarm_loop.MAX_BATCH
+    assert sum(batches) == count
+
+
+async def test_what_is_further_ahead_than_the_window_is_left_to_a_later_read() -> None:
+    asked = list[tuple[float, int]]()
+
+    async def upcoming_alarms(shards: Any, ahead: float, limit: int) -> Any:
+        asked.append((ahead, limit))
+        return []
+
+    table = Table(0, 0.0)
+    table.upcoming_alarms = upcoming_alarms  # type: ignore[method-assign]
+    loop = AlarmLoop(sources(table, None), lambda: 100.0)
+    try:
+        await loop.poll()
+        assert asked == [(alarm_loop.AHEAD_SECONDS, alarm_loop.MAX_WINDOW)]
+        for ahead, armed in ((1.0, 0), (-1.0, 1)):
+            due = wall.now() + alarm_loop.AHEAD_SECONDS + ahead
+            loop.changed(0, UUID(int=1), Alarm(due))
+            assert len(loop.armed) == armed
     finally:
         await loop.close()
 

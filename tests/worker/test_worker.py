@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from durable import DurableError, Unavailable
 from durable.domain.errors import DataRefused
 from durable.testing.databases import SHARDS
-from tests.store.lanes import session, terminate
+from tests.store.lanes import session, terminate, until
 from tests.worker.workers import gather, worker
 
 
@@ -38,21 +40,67 @@ async def test_many_objects_share_commits_and_reads(database_url: str) -> None:
         assert place.worker.shards.lane.meter.commits.count < 20
 
 
-async def test_one_objects_bad_value_resets_it_alone(database_url: str) -> None:
+async def test_one_bad_value_in_a_batch_fails_its_object_and_not_its_100_neighbours(
+    database_url: str,
+) -> None:
     async with worker(database_url) as place:
-        neighbours = [place.stub(f"n{number}") for number in range(30)]
-        await asyncio.gather(*(n.increment() for n in neighbours))
+        lane = place.worker.shards.lane
+        neighbours = [place.stub(f"n{number}") for number in range(100)]
         bad = place.stub("bad")
-        await bad.increment()
-        results = await gather(
-            *(n.increment() for n in neighbours[:15]),
-            bad.keep_badly(),
-            *(n.increment() for n in neighbours[15:]),
+        await asyncio.gather(*(stub.increment() for stub in (*neighbours, bad)))
+        sent = await _sent_together(
+            lane,
+            [stub.increment() for stub in neighbours[:50]]
+            + [bad.keep_badly()]
+            + [stub.increment() for stub in neighbours[50:]],
         )
-        error = results.pop(15)
+        results = sent.results
+        assert sent.batches[0] == 101
+        # Halves of halves: two of the batches in each depth, and no more.
+        assert len(sent.batches) <= 2 * 7 + 1
+        error = results.pop(50)
         assert isinstance(error, DataRefused)
-        assert results == [2] * 30
+        assert not error.retryable
+        assert results == [2] * 100
         assert await bad.read() == 1, "it was read anew"
+        assert await asyncio.gather(*(stub.read() for stub in neighbours)) == [2] * 100
+    async with session(database_url) as admin:
+        rows = await admin.fetch(
+            "SELECT value::text, count(*) FROM durable.kv WHERE key = 'count' "
+            "GROUP BY 1 ORDER BY 1"
+        )
+    assert [tuple(row) for row in rows] == [("1", 1), ("2", 100)]
+
+
+@dataclass
+class _Sent:
+    """What calls gave, and how many objects were in each commit that was tried."""
+
+    results: list[Any]
+    batches: list[int]
+
+
+async def _sent_together(lane: Any, calls: list[Any]) -> _Sent:
+    """Make calls while the lane is busy, so that their commits are one batch."""
+    batches: list[int] = []
+    send = lane._send
+
+    async def counting(batch: Any) -> None:
+        batches.append(len(batch))
+        await send(batch)
+
+    lane._send = counting
+    free = asyncio.Event()
+    busy = asyncio.create_task(lane._errand(free.wait))
+    running = asyncio.create_task(gather(*calls))
+
+    async def all_written() -> bool:
+        return len(lane._dirty) == len(calls)
+
+    await until(all_written, 3)
+    free.set()
+    await busy
+    return _Sent(await running, batches)
 
 
 async def test_a_large_value_is_stored_and_read_back(database_url: str) -> None:
