@@ -18,7 +18,7 @@ from durable.domain.errors import ValueRefused
 from durable.domain.ports import KeyRange
 from durable.objects import codec
 from durable.objects.cache import USER_SPACE, in_order
-from durable.objects.keys import check_count, check_key, key_range
+from durable.objects.keys import check_count, check_key, check_size, key_range
 
 if TYPE_CHECKING:
     from durable.domain.sql_result import SqlResult
@@ -134,7 +134,7 @@ class Space:
             if item is None:
                 raise ValueRefused(f"{name!r}: None is no value; delete() removes one")
             stored = codec.encode(item)
-            self._rows.check_size(name, stored)
+            check_size(name, stored, self._rows.max_value_bytes)
             encoded.append((name, stored))
         for name, stored in encoded:
             self._rows.write_row(
@@ -229,7 +229,7 @@ class Space:
         Raises:
             ValueTooLarge: nothing is written.
         """
-        self._rows.check_size(key, stored)
+        check_size(key, stored, self._rows.max_value_bytes)
         self._rows.write_row((self.name, key), stored, keep=not no_cache)
 
     async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
