@@ -129,7 +129,13 @@ class _Space:
     def get_raw(self, key: str) -> Stored | None:
         return self._work.rows.get((self._name, key))
 
-    def put_raw(self, key: str, stored: Stored) -> None:
+    def put_raw(
+        self,
+        key: str,
+        stored: Stored,
+        *,
+        no_cache: bool = False,  # nothing is cached here
+    ) -> None:
         self._work.write((self._name, key), stored)
 
     def delete(self, key: str) -> Awaitable[bool]:

@@ -25,8 +25,8 @@ class RowSpace(Protocol):
     def get_raw(self, key: str) -> Stored | Coroutine[Any, Any, Stored | None] | None:
         """A row as stored, at once if it is known."""
 
-    def put_raw(self, key: str, stored: Stored) -> None:
-        """Write a row."""
+    def put_raw(self, key: str, stored: Stored, *, no_cache: bool = False) -> None:
+        """Write a row; ``no_cache``: it isn't kept in memory once it is durable."""
 
     def delete(self, key: str) -> Awaitable[bool]:
         """Delete a row."""

@@ -11,6 +11,8 @@ from typing import Final
 from server.config import FILE
 from server.config_vars import DEV_VARS
 
+log = logging.getLogger(__name__)
+
 # Never the user's code; watching them costs a handle for each directory below.
 _NOT_CODE: Final = frozenset({"node_modules", "venv", "env", "dist", "build"})
 # Editors write a file in several steps, and several files at once.
@@ -88,12 +90,16 @@ async def _collect(
         path = Path(text)
         return _matters(path) or path.is_dir()
 
-    async for found in watchfiles.awatch(
-        *paths,
-        watch_filter=passes,
-        debounce=DEBOUNCE_MS,
-        recursive=recursive,
-        ignore_permission_denied=True,
-    ):
-        changed |= {Path(text) for _, text in found}
-        wake.set()
+    try:
+        async for found in watchfiles.awatch(
+            *paths,
+            watch_filter=passes,
+            debounce=DEBOUNCE_MS,
+            recursive=recursive,
+            ignore_permission_denied=True,
+        ):
+            changed |= {Path(text) for _, text in found}
+            wake.set()
+    except (OSError, RuntimeError) as error:
+        # The system has no handles left, or a directory has gone: serving goes on.
+        log.warning("changes below %s are not seen any more: %s", paths[0], error)

@@ -108,7 +108,9 @@ class ChunkLog:
     def _write(self) -> None:
         gathered, first = self._gathered, len(self.chunks)
         block = b"[" + b",".join(gathered) + b"]"
-        self._space.put_raw(_key(self._stream, first), block.decode())
+        # Read again by who comes late from another owner only: ``chunks`` has them.
+        key = _key(self._stream, first)
+        self._space.put_raw(key, block.decode(), no_cache=True)
         self._gathered, self._bytes = [], 0
         self.chunks += gathered
         self._give_out(first, gathered)

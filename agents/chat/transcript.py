@@ -114,7 +114,8 @@ class Transcript:
         if raw == self._raws.get(id):
             return False
         key = self._keys.get(id) or self._new_key(after)
-        self._space.put_raw(key, raw.decode())
+        # The newest are in ``messages``; a long history isn't to be in memory.
+        self._space.put_raw(key, raw.decode(), no_cache=True)
         self._remember(key, raw)
         return True
 

@@ -336,10 +336,13 @@ class Turns:
         response = ChatResponse(
             message, turn.id, turn.continuation, row.state, row.error
         )
+        token = current.set(CurrentAgent(self._agent, None, None))
         try:
             await self._agent.run_hook(self._agent.on_chat_response, response)
         except Exception as error:  # noqa: BLE001  # the user's hook
             await self._agent.report(error)
+        finally:
+            current.reset(token)
 
 
 def row_of(turn: Turn) -> TurnRow:

@@ -95,6 +95,10 @@ class ValueTooLarge(ValueRefused):
     """A value over ``DURABLE_MAX_VALUE_BYTES``: nothing was written."""
 
 
+class NestedTransaction(DurableError):
+    """A transaction of this object is open already."""
+
+
 class TransactionEnded(DurableError):
     """The transaction that this code is in was rolled back, or is over."""
 

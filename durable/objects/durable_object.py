@@ -75,4 +75,4 @@ class DurableObject:
         """
 
     def websocket_error(self, websocket: WebSocket, error: Exception) -> Any:
-        """A client's socket failed."""
+        """For ported classes: never called. A socket that fails closes with 1006."""

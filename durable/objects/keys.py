@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from durable.domain.errors import ValueRefused
+from durable.domain.errors import ValueRefused, ValueTooLarge
 from durable.domain.ports import KeyRange
 
 # One call takes so many keys.
@@ -14,6 +14,22 @@ def check_count(count: int) -> None:
     """Refuse too many keys at once."""
     if count > MAX_KEYS:
         raise ValueRefused(f"at most {MAX_KEYS} keys at once, not {count}")
+
+
+def check_size(key: str, value: str | bytes, limit: int) -> None:
+    """Refuse a value over ``limit`` bytes as stored.
+
+    Raises:
+        ValueTooLarge: with the size and the limit.
+    """
+    # A character has at most four bytes.
+    if len(value) * 4 <= limit:
+        return
+    size = len(value.encode() if isinstance(value, str) else value)
+    if size > limit:
+        raise ValueTooLarge(
+            f"{key!r}: a value is at most {limit} bytes as stored, this has {size}"
+        )
 
 
 def check_key(key: str) -> None:

@@ -18,7 +18,7 @@ from durable.domain.errors import ValueRefused
 from durable.domain.ports import KeyRange
 from durable.objects import codec
 from durable.objects.cache import USER_SPACE, in_order
-from durable.objects.keys import check_count, check_key, key_range
+from durable.objects.keys import check_count, check_key, check_size, key_range
 
 if TYPE_CHECKING:
     from durable.domain.sql_result import SqlResult
@@ -126,7 +126,7 @@ class Space:
             ValueRefused: a value that can't be stored (the message has the path) or is
                 too large, None (use ``delete``), or a bad key. Nothing is written then.
         """
-        entries = {key: value} if isinstance(key, str) else dict(key)
+        entries = dict(key) if isinstance(key, Mapping) else {key: value}
         check_count(len(entries))
         encoded = []
         for name, item in entries.items():
@@ -134,7 +134,7 @@ class Space:
             if item is None:
                 raise ValueRefused(f"{name!r}: None is no value; delete() removes one")
             stored = codec.encode(item)
-            self._rows.check_size(name, stored)
+            check_size(name, stored, self._rows.max_value_bytes)
             encoded.append((name, stored))
         for name, stored in encoded:
             self._rows.write_row(
@@ -221,14 +221,16 @@ class Space:
         """A row as stored; a coroutine when it must be read from Postgres."""
         return self._rows.reads.row((self.name, key))
 
-    def put_raw(self, key: str, stored: Stored) -> None:
+    def put_raw(self, key: str, stored: Stored, *, no_cache: bool = False) -> None:
         """Write a row that is encoded already: JSON text, or ``codec``'s blob.
+
+        ``no_cache`` as in ``put``.
 
         Raises:
             ValueTooLarge: nothing is written.
         """
-        self._rows.check_size(key, stored)
-        self._rows.write_row((self.name, key), stored)
+        check_size(key, stored, self._rows.max_value_bytes)
+        self._rows.write_row((self.name, key), stored, keep=not no_cache)
 
     async def list_raw(self, wanted: KeyRange) -> dict[str, Stored]:
         """Rows as stored, in order."""

@@ -6,7 +6,13 @@ import asyncio
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from durable.domain.errors import CommitUnknown, DurableError, ResetError, SqlError
+from durable.domain.errors import (
+    CommitUnknown,
+    DurableError,
+    NestedTransaction,
+    ResetError,
+    SqlError,
+)
 from durable.objects.call_chain import blocking
 from durable.objects.write_back import current_transaction
 
@@ -19,10 +25,6 @@ if TYPE_CHECKING:
     from durable.domain.writes import WriteSet
     from durable.gates.input_gate import InputGate
     from durable.objects.write_back import WriteBack
-
-
-class NestedTransaction(DurableError):
-    """A transaction of this object is open already."""
 
 
 class Transaction:

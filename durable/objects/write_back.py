@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from durable.domain.errors import CommitUnknown, TransactionEnded, ValueTooLarge
+from durable.domain.errors import CommitUnknown, TransactionEnded
 from durable.domain.writes import UNCHANGED, ObjectRow, Unchanged, WriteSet
 from durable.objects.alarm_slot import AlarmSlot
 from durable.objects.cache import Cache, Unknown
@@ -60,7 +60,7 @@ class WriteBack:
         self._reader = reader
         self._input_gate = input_gate
         self._output_gate = output_gate
-        self._max_value_bytes = max_value_bytes
+        self.max_value_bytes = max_value_bytes
         self._on_failure = on_failure
         self._start = start
         self.reads = CachedReads(self, reader, input_gate, budget)
@@ -132,22 +132,6 @@ class WriteBack:
         self.alarm.loaded(loaded.alarm)
 
     # --- writes
-
-    def check_size(self, key: str, value: Stored) -> None:
-        """Refuse a value that is too large.
-
-        Raises:
-            ValueTooLarge: with the size and the limit.
-        """
-        limit = self._max_value_bytes
-        # A character has at most four bytes.
-        if len(value) * 4 <= limit:
-            return
-        size = len(value.encode() if isinstance(value, str) else value)
-        if size > limit:
-            raise ValueTooLarge(
-                f"{key!r}: a value is at most {limit} bytes as stored, this has {size}"
-            )
 
     def write_row(
         self, slot: Slot, value: Stored, *, confirmed: bool = True, keep: bool = True

@@ -61,14 +61,17 @@ function showStatus() {
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
   $("retry").hidden = agent.status !== "waiting";
   const usable = agent.status === "open" && agent.state !== undefined;
-  for (const control of document.querySelectorAll(".card form button, .steps button, #cheat, #note, #colours button")) {
+  for (const control of document.querySelectorAll(".card form button, .steps button, #cheat, #note, [data-end], #colours button")) {
     control.disabled = !usable || control.dataset.busy === "yes";
   }
 }
 
 agent.addEventListener("status", async () => {
   showStatus();
-  if (agent.status === "open") await loadRows();
+  if (agent.status === "open") {
+    opened++;
+    await loadRows();
+  }
   else showPeople([]); // who is there now, we can't know
 });
 setInterval(() => agent.status === "waiting" && showStatus(), 500);
@@ -234,6 +237,42 @@ function busy(button, yes) {
   showStatus();
 }
 
+// ---- the owner ------------------------------------------------------------------
+
+let owner;
+let opened = 0; // how many sockets this tab has had
+
+function showOwner(pid) {
+  owner = pid;
+  $("owner").textContent = `process ${pid}`;
+}
+
+for (const button of document.querySelectorAll("[data-end]")) {
+  button.onclick = async () => {
+    const [before, sockets, started] = [owner, opened, performance.now()];
+    for (const each of document.querySelectorAll("[data-end]")) busy(each, true);
+    tellEnd(`Process ${before} ends …`, false);
+    try {
+      await agent.call(button.dataset.end, []);
+      // Not while it dies: a call in flight is lost with its owner.
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      while (owner === before && performance.now() - started < 30_000) showOwner(await agent.call("owner", []));
+      const stayed = sockets === opened ? "the socket stayed open" : "the tab has connected again";
+      tellEnd(`Process ${before} has ended, process ${owner} goes on; ${stayed}.`, false);
+    } catch (error) {
+      tellEnd(error.message, true);
+    } finally {
+      for (const each of document.querySelectorAll("[data-end]")) busy(each, false);
+    }
+  };
+}
+
+function tellEnd(text, failed) {
+  $("owner-end").textContent = text;
+  $("owner-end").classList.toggle("error", failed);
+  $("owner-end").hidden = false;
+}
+
 // ---- rows, people ---------------------------------------------------------------
 
 async function loadRows() {
@@ -286,7 +325,8 @@ function showPeople(people) {
 }
 
 agent.addEventListener("message", ({ detail: frame }) => {
-  if (frame.type === "row") addRow(frame.row);
+  if (frame.type === "owner") showOwner(frame.pid);
+  else if (frame.type === "row") addRow(frame.row);
   else if (frame.type === "people") showPeople(frame.people);
   else if (frame.type === "rows-cleared") { $("rows").replaceChildren(); countRows(); }
 });

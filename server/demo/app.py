@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +37,10 @@ ROWS_KEPT = 500
 ROWS_SHOWN = 50
 MOST_PRIMES = 100
 PRIME_PAUSE = 0.06
+# The answer to "end yourself" is with the tab before it happens.
+LAST_WORDS = 0.3
+# `durable dev` has put a front end before this process, and starts it again.
+MAY_END = os.environ.get("DURABLE_ROLE") == "worker"
 
 
 class RoomState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +69,7 @@ class Room(Agent[Any, RoomState]):
             )
             """
         )
+        self.broadcast(owned_by())
 
     @callable(description="Add to the tally; everybody sees the new state")
     async def add(self, by: int = 1) -> int:
@@ -104,6 +111,27 @@ class Room(Agent[Any, RoomState]):
             candidate += 1
         stream.end({"sum": sum(found)})
 
+    @callable(description="The process that this room lives in")
+    def owner(self) -> int:
+        """Tell its number."""
+        return os.getpid()
+
+    @callable(description="Kill that process; another one goes on")
+    def kill_owner(self) -> None:
+        """SIGKILL: nothing can be tidied up."""
+        self._end(signal.SIGKILL)
+
+    @callable(description="End that process as a deploy does")
+    def drain_owner(self) -> None:
+        """SIGTERM: what runs may end, and the rooms are handed over."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if not MAY_END:
+            raise ValueError("this process holds your socket, too: run `durable dev`")
+        loop = asyncio.get_running_loop()
+        loop.call_later(LAST_WORDS, os.kill, os.getpid(), how)
+
     def validate_state_change(
         self, next_state: RoomState, source: Connection | str
     ) -> None:
@@ -123,6 +151,7 @@ class Room(Agent[Any, RoomState]):
         """Remember who it is and tell everybody."""
         who = ctx.request.query.get("who", "").strip()[:24]
         connection.set_state({"who": who or "Somebody"})
+        connection.send(owned_by())
         self._announce()
 
     async def on_close(
@@ -162,6 +191,11 @@ class Room(Agent[Any, RoomState]):
             json.dumps({"type": "people", "people": people}),
             without=[] if without is None else [without.id],
         )
+
+
+def owned_by() -> str:
+    """The frame that tells a tab where its room lives."""
+    return json.dumps({"type": "owner", "pid": os.getpid()})
 
 
 def visitor_name(connection: Connection) -> str:

@@ -181,6 +181,21 @@ def test_the_python_that_the_page_shows_is_there(visit: Callable[[], Tab]) -> No
     assert "CREATE TABLE" in rows
 
 
+@pytest.mark.parametrize("how", ["kill", "drain"])
+def test_another_process_goes_on(visit: Callable[[], Tab], how: str) -> None:
+    one, two = visit(), visit()
+    one.press('[data-add="10"]')
+    two.wait_for_text("#count", "10")
+    before = two.text("#owner")
+    two.press(f"#{how}")
+    end = "goes on; the socket stayed open."
+    two.wait(lambda: two.text("#owner-end").endswith(end), end)
+    one.press('[data-add="1"]')
+    two.wait_for_text("#count", "11")
+    one.wait_for_text("#owner", two.text("#owner"))
+    assert two.text("#owner") != before
+
+
 def test_a_tab_says_that_the_server_is_gone_and_comes_back_with_it(
     browser: Browser, open_tab: OpenTab, database_url: str
 ) -> None:

@@ -3,9 +3,9 @@
 Nodes of role both, each on a tap of its own; clients at any of them, over HTTP and over
 sockets, which write, read, use SQL and large values, and let agents call each other.
 Round after round one node is killed, stopped, cut off from Postgres or drained, or
-Postgres crashes. What clients saw must be explained by one order for each agent
-(I1-I3, I6), by one instance at a time (I4), each agent must be served again in time
-(I7), and in the end nothing is left over (I8) or put aside (I11).
+Postgres crashes, or ends half of its sessions. What clients saw must be explained by
+one order for each agent (I1-I3, I6), by one instance at a time (I4), each agent must be
+served again in time (I7), and in the end nothing is left over (I8) or put aside (I11).
 
 ``--failover`` kills only, and measures: from SIGKILL until the next owner serves.
 """
@@ -36,6 +36,7 @@ from tests.faults.fleet_nodes import (
     Node,
     ShardWatch,
     crash_postgres,
+    end_sessions,
     quarantined,
 )
 from tests.faults.history import AgentHistory, Kind, Tally, tally
@@ -47,7 +48,10 @@ AGENTS = 12
 HTTP_CLIENTS = 8
 SOCKET_DEPTH = 2
 ROUNDS_OF_A_CHAPTER = 5
-FAULTS = ("kill", "stop", "kill", "cut", "kill", "drain", "kill", "crash")
+FAULTS = (
+    *("kill", "stop", "kill", "cut", "kill", "drain"),
+    *("kill", "crash", "kill", "sessions"),
+)
 # After a kill: a lost link, a claim, and W; on a machine that others use, too.
 KILL_SECONDS = 3.0
 FAILOVER_TARGET = 1.0
@@ -95,7 +99,7 @@ class Report:
             ordered = sorted(seconds)
             p99 = ordered[max(0, -(-len(ordered) * 99 // 100) - 1)]
             lines.append(
-                f"{fault:6} x {len(ordered)}: served again after "
+                f"{fault:8} x {len(ordered)}: served again after "
                 f"{ordered[len(ordered) // 2]:.2f} s (median), {p99:.2f} s (p99)"
             )
         return "\n".join([*lines, *(f"ANOMALY {a}" for a in self.anomalies[:20])])
@@ -207,7 +211,7 @@ class FleetCampaign:
             victim.signal(signal.SIGTERM)
             restarting = asyncio.create_task(victim.restart())
         else:
-            await crash_postgres(self.dsn)
+            await (crash_postgres if fault == "crash" else end_sessions)(self.dsn)
         limit = KILL_SECONDS if fault == "kill" else LEASE + 5.0
         await self._served_again(fault, clients, name, other, began, limit)
         if fault == "kill":
@@ -342,12 +346,13 @@ def main() -> int:
     parser.add_argument(
         "--failover", action="store_true", help="100 kills, and the p99 of them"
     )
+    parser.add_argument("--faults", default=",".join(FAULTS), help="in this order")
     chosen = parser.parse_args()
     report = Report(seed=chosen.seed)
     if chosen.failover:
         run(report, 100, faults=("kill",))
     else:
-        run(report, chosen.rounds, chosen.seconds)
+        run(report, chosen.rounds, chosen.seconds, chosen.faults.split(","))
     sys.stdout.write(f"{report}\n")
     return 1 if report.anomalies else 3 if report.void else 0
 

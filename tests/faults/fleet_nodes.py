@@ -132,6 +132,19 @@ async def crash_postgres(dsn: str) -> None:
         connection.terminate()
 
 
+async def end_sessions(dsn: str) -> None:
+    """End half of all sessions, lanes among them; Postgres itself goes on."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND random() < 0.5"
+        )
+    finally:
+        await connection.close()
+
+
 async def quarantined(dsn: str) -> int:
     """How many objects are put aside, once Postgres answers."""
     limit = time.monotonic() + 20

@@ -204,9 +204,14 @@ class _NodeSide(asyncio.Protocol):
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         host, port = self._target
-        transport, _ = await loop.create_connection(
-            lambda: _PostgresSide(self), host, port
-        )
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: _PostgresSide(self), host, port
+            )
+        except OSError:
+            # Nobody listens there: the node shall see that, too.
+            self.close()
+            return
         self._postgres = transport
         if self.transport is None or self.transport.is_closing():
             transport.close()

@@ -15,8 +15,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from durable.domain.errors import ValueRefused
-from durable.objects.transaction import NestedTransaction
+from durable.domain.errors import NestedTransaction, ValueRefused
 
 Step = tuple[Any, ...]
 

@@ -220,6 +220,8 @@ async def test_bad_keys_are_refused_with_a_reason(place: Place) -> None:
             storage.put("é" * 1025, 1)
         with pytest.raises(ValueRefused, match="None"):
             storage.put("x", None)
+        with pytest.raises(ValueRefused, match="a key is a string, not int"):
+            storage.put(5, 1)
         with pytest.raises(ValueRefused, match="128"):
             storage.put({str(n): n for n in range(129)})
         with pytest.raises(ValueRefused, match="both"):

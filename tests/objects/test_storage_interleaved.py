@@ -217,7 +217,7 @@ MANY = ["a", "a\x01", "b", "\uffff", "\U0001f600"]
 FEW = ["a", "b"]  # more of what happens meets
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     histories(MANY) | histories(FEW),
     st.sampled_from([0, 1, 3, 64]),

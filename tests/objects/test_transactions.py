@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from durable import ResetError, SqlError
+from durable import NestedTransaction, ResetError, SqlError
 from durable.domain.errors import CommitFailed, CommitUnknown
-from durable.objects.transaction import NestedTransaction
 from tests.objects.scripted import Place, turns
 from tests.objects.thing import Thing, work
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from agents import get_current_agent
 from agents.chat import AIChatAgent, ChatOptions, ChatResponse
 from durable import ResetError
 from tests.objects.scripted import Place, Port, turns
@@ -26,10 +27,12 @@ class Chat(AIChatAgent):
     works: dict[str, Callable[[Any], Any]] = {}
 
     def on_chat_message(self, options: ChatOptions) -> Any:
+        assert get_current_agent().agent is self
         self.asked.append(options)
         return type(self).handler(self, options)
 
     def on_chat_response(self, response: ChatResponse) -> None:
+        assert get_current_agent() == (self, None, None)
         self.ended.append(response)
 
     def on_error(self, error: Exception, connection: Any = None) -> None:
@@ -175,7 +178,8 @@ class Room:
 
     async def lose_owner(self, *clients: Client) -> None:
         """The owner is lost; the next one is told of the sockets that go on."""
-        self.live().reset(ResetError("crash"))
+        for activation in self.place.dispatcher.activations():
+            activation.reset(ResetError("crash"))
         await turns()
         for client in clients:
             assert client.port.object_id is not None

@@ -204,3 +204,38 @@ async def test_the_agent_is_looked_after_while_a_turn_runs(
     await room.place.dispatcher.alarm(object_id, alarm)
     await room.settle()
     assert object_id not in room.place.rows.alarms
+
+
+@pytest.mark.parametrize("landed", [True, False])
+async def test_an_owner_lost_at_any_commit_is_followed_by_one_whole_run(
+    room: Room, monkeypatch: pytest.MonkeyPatch, landed: bool
+) -> None:
+    """Cut at each commit in turn, whether that lands or not: never a mix."""
+    monkeypatch.setattr(Chat, "chat_recovery_budget", 1)
+    words = [f"{number} " for number in range(5)]
+    for cut in range(len(words)):
+        speech, place = Speech(), Room()
+        monkeypatch.setattr(Chat, "handler", lambda *_, s=speech: s.stream())
+        author = await place.client()
+        author.ask("r1", user("u1"))
+        await place.settle()
+        for number, word in enumerate(words):
+            if number == cut:
+                place.place.lane.hold()
+            speech.say(word)
+            await place.settle()
+        place.place.lane.lose(landed=landed)
+        await place.lose_owner(author)
+        # Whoever still follows hears of the other run.
+        late = await place.client()
+        await place.settle()
+        speech.say(*words)
+        speech.end()
+        await place.settle()
+        [asked, answer] = await place.stored()
+        assert (asked["id"], answer["parts"][-1]["text"]) == ("u1", "".join(words))
+        assert answer["parts"][-1]["state"] == "done"
+        streams = {key[:12] for key in place.place.stored(space="chat-chunks")}
+        assert len(streams) == 1
+        assert late.port.closed is None
+        await place.close()

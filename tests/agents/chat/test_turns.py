@@ -535,3 +535,17 @@ async def test_nothing_is_left_of_an_agent_that_is_destroyed_in_mid_turn(
     await room.settle()
     assert room.place.rows.kv.get(object_id, {}) == {}
     assert author.port.closed == (1001, "Durable Object destroyed")
+
+
+async def test_what_was_said_is_not_kept_in_the_objects_cache(
+    room: Room, speech: Speech
+) -> None:
+    """A chat that is always awake must not grow with each word."""
+    author = await room.client()
+    author.ask("r1", user("u1", "hi"))
+    speech.say("word " * 100, "more " * 100)
+    speech.end()
+    await room.settle()
+    cached = room.live().rows.reads.cache._rows
+    assert not [key for key in cached if key[0] in ("chat-chunks", "chat-messages")]
+    assert len(await room.stored()) == 2
