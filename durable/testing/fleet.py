@@ -22,7 +22,7 @@ from durable.testing.quiet import Task, Work
 from durable.worker.worker import Worker
 from server.classes import migrate_classes
 from server.config import load_project
-from server.settings import PREFIX, Settings
+from server.settings import PREFIX, VAR_PREFIX, Settings
 from server.user_module import load_user_module
 
 # So long, in real time, may what a moment of the clock has begun go on, ...
@@ -107,10 +107,10 @@ class Fleet:
     def _make(self) -> LocalNode | ProcessNode:
         if self._processes:
             assert isinstance(self._app, str)  # see __init__
-            variables = {
-                PREFIX + name.upper(): str(value)
-                for name, value in self._settings.items()
-            }
+            given = dict(self._settings)
+            values = given.pop("vars", {})
+            variables = {PREFIX + name.upper(): str(given[name]) for name in given}
+            variables |= {VAR_PREFIX + name: str(values[name]) for name in values}
             variables["DURABLE_DATABASE_URL"] = self._database_url
             return ProcessNode(self._app, variables, str(Path.cwd()))
         project = load_project(Path.cwd())

@@ -190,6 +190,16 @@ async def test_the_log_has_metadata_takes_feedback_and_no_questions(
     assert await ai.gateway("silent").logs() == []
 
 
+async def test_the_object_of_a_gateway_has_no_binding_and_no_url(
+    ai_fleet: Fleet,
+) -> None:
+    assert set(ai_fleet.env.namespaces) == {"Asker"}
+    http = await ai_fleet.http()
+    for segment in ("a-i-gateway", "ai-gateway", "AIGateway", "aigateway"):
+        async with http.get(f"/agents/{segment}/default") as answer:
+            assert answer.status in (400, 404)
+
+
 async def test_headers_are_options_and_go_no_further(
     ai: AI, one: ScriptedModel
 ) -> None:
