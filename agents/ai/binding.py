@@ -30,7 +30,7 @@ from agents.ai.settings import MAX_RETRY_DELAY_MS, AISettings, Model
 from agents.ai.shapes import ENDPOINTS, ShapeError, answer_of, request_of, usage_of
 from agents.ai.stream import AIStream, Begun
 from agents.ai.wire import Target, Wire
-from durable import DurableObjectNamespace, Response, json_text
+from durable import DurableObjectNamespace, Response, ValueRefused, json_text
 
 log = logging.getLogger(__name__)
 
@@ -367,7 +367,13 @@ def _now_with(call: Call, step: int, target: Target) -> None:
 
 def _fill(call: Call, key: str | None, said: Any) -> dict[str, Any] | None:
     """What goes into the cache: the answer of the model that the key is for."""
-    if key is None or call.step > 0 or len(json_text.dumps(said)) > MAX_CACHED_BYTES:
+    if key is None or call.step > 0:
+        return None
+    try:
+        size = len(json_text.dumps(said))
+    except ValueRefused:  # such as NaN, which some servers write
+        return None
+    if size > MAX_CACHED_BYTES:
         return None
     return {"key": key, "ttl": call.options.gateway.cache_ttl, "answer": said}
 

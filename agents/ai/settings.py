@@ -60,7 +60,7 @@ class Provider:
                 f"DURABLE_VAR_{self.api_key_var}, or {self.api_key_var} in .dev.vars",
                 provider=self.name,
             )
-        return str(key)
+        return str(key).strip()  # one from a file may end in a newline
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
+from yarl import URL
 
 from agents.ai.errors import AIError, AITimeout
 from agents.ai.settings import Model, Provider
@@ -33,7 +34,7 @@ class Target:
 
     provider: Provider
     model: Model
-    base_url: str
+    base_url: str = field(repr=False)
     key: str | None = field(repr=False)
 
     def failed(
@@ -54,6 +55,14 @@ class Target:
         if said:
             name += f": {said[:_ERROR_CHARACTERS]}"
         return kind(self.redact(name), provider=self.provider.name, **more)
+
+    @property
+    def place(self) -> str:
+        """The base URL without user and password, which a variable's may have."""
+        try:
+            return str(URL(self.base_url).with_user(None).with_query(None))
+        except ValueError:
+            return "its base_url"
 
     def redact(self, text: str) -> str:
         """The text without the key, which some providers repeat."""
@@ -207,9 +216,9 @@ async def _bounded(target: Target, response: aiohttp.ClientResponse) -> bytes:
 def _broken(target: Target, error: Exception) -> AIError:
     """The error's own text may have headers in it: its kind is enough."""
     if isinstance(error, (aiohttp.ClientConnectorError, TimeoutError)):
-        what = f"can't be reached at {target.base_url}: is it running?"
+        what = f"can't be reached at {target.place}: is it running?"
     elif isinstance(error, aiohttp.InvalidURL):
-        what = f"has no address that is one ({target.base_url})"
+        what = "has no address that is one"
     else:
         what = f"broke off its answer ({type(error).__name__})"
     return target.failed(what, retryable=True)
@@ -240,9 +249,7 @@ def _advice(target: Target, status: int) -> str:
     if status in (401, 403):
         return f" (is DURABLE_VAR_{variable} right?)"
     if status == 404:
-        return (
-            f" (is {target.base_url} right, and does it have '{target.model.model}'?)"
-        )
+        return f" (is {target.place} right, and does it have '{target.model.model}'?)"
     if status == 429:
         return " (too many requests: gateway retries, or another model, may help)"
     if 300 <= status < 400:

@@ -277,6 +277,26 @@ async def test_the_key_is_in_no_error_no_log_and_no_repr(
     assert target.key == KEY  # it was there to be told
 
 
+async def test_a_password_in_the_address_is_not_told(ai: AI) -> None:
+    ai._variables = {"TWO_URL": "http://ann:hunter2@127.0.0.1:1/v1"}
+    with pytest.raises(AIError, match=r"can't be reached at http://127\.0") as caught:
+        await ai.run("two/m", HI)
+    shown = repr(ai._target(ai._settings.model("two/m")))
+    assert "hunter2" not in shown + "".join(traceback.format_exception(caught.value))
+
+
+async def test_an_answer_that_is_no_strict_json_is_given_and_not_cached(
+    ai: AI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask(*_: Any) -> Any:
+        message = {"role": "assistant", "content": "x", "logprob": float("nan")}
+        return {"choices": [{"message": message}]}
+
+    monkeypatch.setattr(ai._wire, "ask", ask)
+    answer = await ai.run("m", HI, gateway={"id": "cached"})
+    assert answer["response"] == "x"
+
+
 async def test_a_missing_key_and_unknown_names_say_what_to_set(ai: AI) -> None:
     ai._variables = {"TWO_URL": "http://127.0.0.1:1"}
     with pytest.raises(AIError, match="'one' has no address: set DURABLE_VAR_ONE_URL"):
