@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from agents import Agent, Connection, Request, Response
 from agents.ai import AI, AIError
+from agents.chat import AIChatAgent
 
 DEEPSEEK = "@cf/deepseek-ai/deepseek-r1-distill-qwen-32b"
 
@@ -100,3 +101,32 @@ class Compatible(Agent[Env]):
         )
         async for piece in stream.text():
             yield piece
+
+
+class CustomerSupport(AIChatAgent[Env]):
+    """A chat about the company's policies, for the stock ``useAgentChat``.
+
+    In React: useAgentChat({ agent: useAgent({ agent: "CustomerSupport" }) })
+    """
+
+    async def on_chat_message(self) -> AsyncIterator[str]:
+        """Answer the conversation so far."""
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": await self.generate_system_prompt()}
+        ]
+        for message in self.messages:
+            text = "".join(part.get("text", "") for part in message["parts"])
+            messages.append({"role": message["role"], "content": text})
+        stream = await self.env.AI.run(
+            getattr(self.env, "MODEL", "qwen3"), {"messages": messages}, stream=True
+        )
+        async for piece in stream.text():
+            yield piece
+
+    async def generate_system_prompt(self) -> str:
+        """From a knowledge base, or as here from the object's own keys."""
+        policies = await self.ctx.storage.get("policies") or "returns within 30 days"
+        return (
+            "You are a helpful customer support agent. Be friendly and professional. "
+            f"If you don't know an answer, say so. Current policies: {policies}"
+        )

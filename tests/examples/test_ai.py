@@ -96,3 +96,30 @@ async def test_one_text_whole_and_another_provider_with_its_key(
     asked = ai_model.requests[-1]
     assert asked.headers["Authorization"] == "Bearer gemini-key"
     assert asked.body["model"] == "gemini-flash"
+
+
+async def test_a_chat_answers_with_its_policies_in_mind(
+    ai_url: str, ai_model: ScriptedModel
+) -> None:
+    question = {"type": "text", "text": "May I return it?"}
+    message = {"id": "m1", "role": "user", "parts": [question]}
+    init = {"method": "POST", "body": json.dumps({"messages": [message]})}
+    request = {"type": "cf_agent_use_chat_request", "id": "r1", "init": init}
+    said = ""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{ai_url}/agents/customer-support/me") as socket,
+    ):
+        await socket.send_json(request)
+        while True:
+            frame = await socket.receive_json(timeout=20)
+            if frame["type"] != "cf_agent_use_chat_response":
+                continue
+            if frame["done"]:
+                break
+            said += json.loads(frame["body"]).get("delta", "")
+    assert said == SAID
+    system, user = ai_model.asked[-1]["messages"]
+    assert system["role"] == "system"
+    assert "returns within 30 days" in system["content"]
+    assert user == {"role": "user", "content": "May I return it?"}
