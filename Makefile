@@ -16,8 +16,9 @@ run: .venv/.run-installed  ## serve the demo: http://127.0.0.1:8787
 # The stock JavaScript clients that tests drive the server with; skipped without npm.
 NPM_PROJECTS := $(if $(shell command -v npm),tests/npm examples/frontend examples/chat/page)
 
+# Two at a time: tests mostly wait for processes that start. A file's stay together.
 test: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)  ## all but the soak tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # On Docker: the same tests on the Postgres of testcontainers, and the Compose stack.
 test-docker: .venv/.dev-installed $(NPM_PROJECTS:%=%/node_modules)
