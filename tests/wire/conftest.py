@@ -1,4 +1,4 @@
-"""One server for the whole wire suite; a session and helpers for each test."""
+"""One fleet for the whole wire suite; a session and helpers for each test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from durable.testing import databases as postgres
-from tests.wire.process import Driver, node_missing, running_server
+from tests.wire.process import Driver, node_missing, running_fleet, running_server
 from tests.wire.raw import Wire
 
 
@@ -17,11 +17,10 @@ from tests.wire.raw import Wire
 def wire_url(
     postgres_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """URL of the server that runs the agents under test."""
-    log = tmp_path_factory.mktemp("wire") / "server.log"
+    """URL of a front end; the agents under test are on two workers behind it."""
     with (
         postgres.fresh_database(postgres_server) as database_url,
-        running_server(database_url, log) as url,
+        running_fleet(database_url, tmp_path_factory.mktemp("wire")) as url,
     ):
         yield url
 

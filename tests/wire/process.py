@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+import psycopg
 
 ROOT = Path(__file__).parents[2]
 NPM = ROOT / "tests" / "npm"
 APP = "tests/wire/app.py"
-READY = "Ready on "
+READY = "Ready "
 START_SECONDS = 60
 DRIVER_SECONDS = 60
 
@@ -75,7 +78,39 @@ def _ready_url(process: subprocess.Popen[bytes], log: Path) -> str:
     if not line.startswith(READY):
         text = log.read_text(errors="replace")[-4000:]
         raise RuntimeError(f"the server said {line!r} instead of `{READY}`:\n{text}")
-    return line.removeprefix(READY)
+    return line.removeprefix(READY).removeprefix("on ")
+
+
+@contextmanager
+def running_fleet(database_url: str, logs: Path) -> Iterator[str]:
+    """Run a front end and two workers, which share the objects; yields its URL."""
+    with ExitStack() as stack:
+
+        def start(name: str, role: str) -> str:
+            log = logs / f"{name}.log"
+            running = running_server(database_url, log, DURABLE_ROLE=role)
+            return stack.enter_context(running)
+
+        start("worker-1", "worker")
+        start("worker-2", "worker")
+        url = start("front", "front")
+        _until_shared(database_url)
+        yield url
+
+
+def _until_shared(database_url: str) -> None:
+    """Wait until each of the workers owns a good part of the shards."""
+    until = time.monotonic() + START_SECONDS
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        while time.monotonic() < until:
+            owned = connection.execute(
+                "SELECT count(*) FROM durable.shard WHERE owner IS NOT NULL "
+                "GROUP BY owner ORDER BY 1"
+            ).fetchall()
+            if len(owned) == 2 and owned[0][0] > owned[1][0] / 4:
+                return
+            time.sleep(0.05)  # other processes
+    raise RuntimeError(f"the workers own {owned}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
