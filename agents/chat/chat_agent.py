@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 from agents import work_clock
 from agents.agent import Agent
 from agents.chat import protocol
+from agents.chat.ai_sdk_v4 import DIALECTS, Dialect
 from agents.chat.delivery import Delivery
 from agents.chat.events import Events
 from agents.chat.recovery import Recovery
@@ -62,12 +63,20 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
     # most (True: 5 times). Otherwise what it said is kept, and it has been aborted.
     chat_recovery: ClassVar[bool | int] = False
 
+    # The major version of the AI SDK that its pages have: 4 for those of June 2025
+    # (``agents/ai-react``), 5 for all since.
+    ai_sdk: ClassVar[int] = 5
+
     chat_concurrency: ClassVar[Concurrency] = Concurrency()
+    chat_dialect: ClassVar[Dialect] = DIALECTS[5]
     chat_recovery_budget: ClassVar[int] = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.chat_concurrency = concurrency_of(cls.message_concurrency)
+        if cls.ai_sdk not in DIALECTS:
+            raise ValueError(f"ai_sdk is 4 or 5, not {cls.ai_sdk!r}")
+        cls.chat_dialect = DIALECTS[cls.ai_sdk]
         again = cls.chat_recovery
         cls.chat_recovery_budget = RECOVERIES if again is True else int(again)
 
@@ -75,7 +84,8 @@ class AIChatAgent(Agent[Env, State], Generic[Env, State]):
         super().__init__(ctx, env)
         storage = ctx.storage
         self._delivery = Delivery(self)
-        self._transcript = Transcript(storage, self.messages_in_memory)
+        sent = self.chat_dialect.message
+        self._transcript = Transcript(storage, self.messages_in_memory, sent)
         self._turn_store = TurnStore(storage)
         self._remembered = Remembered(storage)
         kept = (self._transcript, self._turn_store, self._delivery, self._remembered)

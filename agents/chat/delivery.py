@@ -14,7 +14,7 @@ from agents.chat import protocol
 from durable import Frame
 
 if TYPE_CHECKING:
-    from agents.agent import Agent
+    from agents.chat.chat_agent import AIChatAgent
     from agents.connection import Connection
 
 
@@ -23,7 +23,7 @@ class Delivery:
 
     __slots__ = ("_agent", "_parked", "_waiting")
 
-    def __init__(self, agent: Agent[Any, Any]) -> None:
+    def __init__(self, agent: AIChatAgent[Any, Any]) -> None:
         self._agent = agent
         # Told of the stream, and not heard from since.
         self._parked: set[Connection] = set()
@@ -87,7 +87,8 @@ class Delivery:
     ) -> None:
         """Send chunks to those that follow."""
         for seq, raw in enumerate(raws, first):
-            frame = protocol.chunk(turn_id, raw, seq, continuation=continuation)
+            body = self._agent.chat_dialect.chunk(raw)
+            frame = protocol.chunk(turn_id, body, seq, continuation=continuation)
             self.all(frame, parked=False)
 
     def replay(
@@ -101,7 +102,8 @@ class Delivery:
         """Send one connection what it missed; from now on it follows."""
         self._parked.discard(connection)
         for seq, raw in enumerate(raws):
+            body = self._agent.chat_dialect.chunk(raw)
             frame = protocol.chunk(
-                turn_id, raw, seq, continuation=continuation, replay=True
+                turn_id, body, seq, continuation=continuation, replay=True
             )
             self.one(connection, frame)

@@ -98,7 +98,8 @@ class Tools:
         message = await self._changed(call_id, act)
         if message is None:
             return False
-        self._delivery.all(protocol.message_updated(protocol.stored(message)))
+        raw = self._agent.chat_dialect.message(protocol.stored(message))
+        self._delivery.all(protocol.message_updated(raw))
         return True
 
     async def owe(

@@ -6,7 +6,7 @@ newest; all others are read when a client sends its own transcript, or wants our
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from agents.chat import protocol
@@ -25,13 +25,18 @@ class Transcript:
         "_knows_all",
         "_number",
         "_raws",
+        "_sent",
         "_space",
         "_window",
         "has_older",
         "messages",
     )
 
-    def __init__(self, storage: RowStorage, window: int) -> None:
+    def __init__(
+        self, storage: RowStorage, window: int, sent: Callable[[bytes], bytes]
+    ) -> None:
+        """``sent``: a stored message as clients are to get it."""
+        self._sent = sent
         self._space = storage.space(SPACE)
         self._number = Counter(storage, "chat-messages")
         self._window = window
@@ -57,12 +62,12 @@ class Transcript:
         await self._number.get()
 
     async def raw_pages(self) -> AsyncIterator[list[bytes]]:
-        """All messages as JSON, page by page."""
+        """All messages as clients get them, page by page."""
         after = ""
         while True:
             wanted = KeyRange(start=after and after + "\x01", limit=PAGE)
             rows = await self._space.list_raw(wanted)
-            yield [_bytes(stored) for stored in rows.values()]
+            yield [self._sent(_bytes(stored)) for stored in rows.values()]
             if len(rows) < PAGE:
                 return
             after = next(reversed(rows))
@@ -86,9 +91,10 @@ class Transcript:
         return found
 
     async def all_raw(self) -> list[bytes]:
-        """All messages as JSON."""
+        """All messages as clients get them."""
         if not self.has_older:
-            return [self._raws[message["id"]] for message in self.messages]
+            raws = (self._raws[message["id"]] for message in self.messages)
+            return [self._sent(raw) for raw in raws]
         return [raw async for page in self.raw_pages() for raw in page]
 
     def raw(self, id: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from agents.chat.ai_sdk_v4 import from_v4
 from agents.chat.message_builder import SETTLED_STATES, is_tool_part
 
 Message = dict[str, Any]
@@ -25,7 +26,7 @@ _SETTLED_FIELDS = ("state", "output", "errorText", "approval")
 def readable(given: Any) -> list[Message]:
     """The messages of a client's list; what is none is left out.
 
-    Messages of the AI SDK v4, with a text as ``content``, are turned into parts.
+    Messages of the AI SDK 4, with a text as ``content``, become ones of today.
     """
     if not isinstance(given, list):
         return []
@@ -37,15 +38,15 @@ def _message(given: Any) -> Message | None:
         return None
     if not isinstance(given.get("id"), str) or not given["id"]:
         return None
+    content = given.get("content")
+    if isinstance(content, str):
+        return from_v4(given, content)
     parts = given.get("parts")
-    if isinstance(parts, list):
-        if all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in parts):
-            return given
+    if not isinstance(parts, list):
         return None
-    if not isinstance(given.get("content"), str):
-        return None
-    message = {key: given[key] for key in ("id", "role", "metadata") if key in given}
-    return {**message, "parts": [{"type": "text", "text": given["content"]}]}
+    if all(isinstance(p, dict) and isinstance(p.get("type"), str) for p in parts):
+        return given
+    return None
 
 
 def reconcile(incoming: Sequence[Message], stored: Sequence[Message]) -> list[Message]:
