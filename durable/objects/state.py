@@ -53,8 +53,15 @@ class DurableObjectState:
         """Let work go on after the reply; the object isn't evicted before it ends.
 
         Failures are logged.
+
+        Raises:
+            TypeError: nothing that can be awaited.
         """
-        self._activation.background(_await(work))
+        if not inspect.isawaitable(work):
+            raise TypeError("wait_until() takes an awaitable")
+        self._activation.background(
+            work if isinstance(work, Coroutine) else _await(work)
+        )
 
     def abort(self, reason: str = "the object aborted itself") -> None:
         """End this activation now: callers get ``reason``, unwritten state is lost."""
@@ -171,6 +178,4 @@ class DurableObjectState:
 
 
 async def _await(work: Awaitable[Any]) -> Any:
-    if isinstance(work, Coroutine) or inspect.isawaitable(work):
-        return await work
-    raise TypeError("wait_until() takes an awaitable")
+    return await work

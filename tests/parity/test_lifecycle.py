@@ -113,7 +113,7 @@ async def test_wait_until_holds_off_sleep_and_not_the_reply(
     await gate.reached()
     evicting = asyncio.create_task(fleet.evict(stub))
     gate.open()
-    assert await evicting
+    await evicting
     assert done == [["same life"]]
     assert await inside(stub, lambda it: it.storage.get("after"))
 
@@ -157,7 +157,7 @@ async def test_an_object_that_is_evicted_while_it_writes_loses_nothing(
 ) -> None:
     for n in range(1, 11):
         assert await stub.add_one() == n
-        assert await fleet.evict(stub)
+        await fleet.evict(stub)  # or it has just moved: then it sleeps, too
 
 
 @pytest.mark.rule("S7.10")
@@ -231,7 +231,7 @@ async def test_on_deactivate_has_ended_when_the_next_instance_begins(
         evicting = asyncio.create_task(fleet.evict(stub))
         await asyncio.sleep(0)
         assert await stub.remembered() == list(range(n + 1))
-        assert await evicting
+        await evicting
 
 
 @pytest.mark.rule("S7.12")
