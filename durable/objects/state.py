@@ -53,15 +53,8 @@ class DurableObjectState:
         """Let work go on after the reply; the object isn't evicted before it ends.
 
         Failures are logged.
-
-        Raises:
-            TypeError: nothing that can be awaited.
         """
-        if not inspect.isawaitable(work):
-            raise TypeError("wait_until() takes an awaitable")
-        self._activation.background(
-            work if isinstance(work, Coroutine) else _await(work)
-        )
+        self._activation.background(_await(work))
 
     def abort(self, reason: str = "the object aborted itself") -> None:
         """End this activation now: callers get ``reason``, unwritten state is lost."""
@@ -178,4 +171,6 @@ class DurableObjectState:
 
 
 async def _await(work: Awaitable[Any]) -> Any:
-    return await work
+    if isinstance(work, Coroutine) or inspect.isawaitable(work):
+        return await work
+    raise TypeError("wait_until() takes an awaitable")
