@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -105,16 +105,13 @@ class Wire:
             AIError: there is none.
         """
         try:
-            async with asyncio.timeout(seconds):
-                response = await self._post(target, endpoint, body, headers)
-                async with response:
-                    data = await _bounded(target, response)
-        except aiohttp.ClientError as error:
-            raise _broken(target, error) from None
+            with _told(target):
+                async with asyncio.timeout(seconds):
+                    response = await self._post(target, endpoint, body, headers)
+                    async with response:
+                        data = await _bounded(target, response)
         except TimeoutError:
             raise target.too_slow(seconds) from None
-        except OSError as error:
-            raise _broken(target, error) from None
         try:
             return json.loads(data)
         except ValueError:
@@ -132,10 +129,8 @@ class Wire:
         Raises:
             AIError: it was refused, or isn't a stream.
         """
-        try:
+        with _told(target):
             response = await self._post(target, endpoint, body, headers)
-        except aiohttp.ClientError as error:
-            raise _broken(target, error) from None
         if response.content_type != "text/event-stream":
             response.close()
             raise target.failed(
@@ -176,7 +171,7 @@ async def events(
         AIError: the connection broke, or an event is too large.
     """
     held, data = b"", []
-    try:
+    with _told(target):
         async for piece in response.content.iter_any():
             *lines, held = _LINE_END.split(held + piece)
             for line in lines:
@@ -187,8 +182,6 @@ async def events(
                     yield b"\n".join(data).decode(errors="replace")
                     data = []
             _check_size(target, len(held) + sum(map(len, data)))
-    except aiohttp.ClientError as error:
-        raise _broken(target, error) from None
     # A last event that no empty line ends is still one.
     if held.startswith(b"data:"):
         data.append(held[5:].strip())
@@ -211,6 +204,19 @@ async def _bounded(target: Target, response: aiohttp.ClientResponse) -> bytes:
                 f"sent an answer of more than {MAX_ANSWER_BYTES:,} bytes"
             )
     return bytes(data)
+
+
+@contextlib.contextmanager
+def _told(target: Target) -> Iterator[None]:
+    """A connection that fails is told as the provider's; our own limit goes through."""
+    try:
+        yield
+    except aiohttp.ClientError as error:
+        raise _broken(target, error) from None
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise _broken(target, error) from None
 
 
 def _broken(target: Target, error: Exception) -> AIError:

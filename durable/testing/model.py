@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,8 @@ class ScriptedModel:
     """The server; open it with ``async with``, and give its ``url`` to the agent.
 
     Answers are played in order; when there is none left it repeats what it was told
-    last. Requests without the right ``api_key`` are 401, if there is one.
+    last. Requests without the right ``api_key`` are 401, if there is one; a history in
+    which a tool's call has no result is 400, as with OpenAI.
     """
 
     def __init__(
@@ -120,13 +121,7 @@ class ScriptedModel:
             await self._runner.cleanup()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
-        asked = await self._take(request)
-        answer = self._script.popleft() if self._script else _echo(asked)
-        if answer.status != 200:
-            return _failure(answer)
+        asked, answer = await self._turn(request)
         if asked.get("stream"):
             return await self._stream(request, asked, answer)
         for _ in range(len(_pieces(answer)) or 1):
@@ -167,13 +162,7 @@ class ScriptedModel:
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         """The responses API: the same script in another shape."""
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
-        asked = await self._take(request)
-        answer = self._script.popleft() if self._script else _echo(asked)
-        if answer.status != 200:
-            return _failure(answer)
+        asked, answer = await self._turn(request)
         whole = responses.whole(asked, answer.text, _calls(answer))
         pieces = _pieces(answer)
         if not asked.get("stream"):
@@ -195,12 +184,9 @@ class ScriptedModel:
         return response
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:
-        refused = self._refused(request)
-        if refused is not None:
-            return refused
         asked = await self._take(request)
         if self._script and self._script[0].status != 200:
-            return _failure(self._script.popleft())
+            raise _failure(self._script.popleft())
         given = asked["input"]
         texts = [given] if isinstance(given, str) else given
         found = [
@@ -218,7 +204,24 @@ class ScriptedModel:
             }
         )
 
+    async def _turn(self, request: web.Request) -> tuple[dict[str, Any], Answer]:
+        """What it is asked, and what it is to do then."""
+        asked = await self._take(request)
+        if missing := _unanswered(asked.get("messages", ())):
+            raise _Refusal(
+                400,
+                "An assistant message with 'tool_calls' must be followed by tool "
+                f"messages responding to each: {', '.join(missing)} did not have one",
+            )
+        answer = self._script.popleft() if self._script else _echo(asked)
+        if answer.status != 200:
+            raise _failure(answer)
+        return asked, answer
+
     async def _take(self, request: web.Request) -> dict[str, Any]:
+        given = request.headers.get("Authorization", "")
+        if self._api_key is not None and given != f"Bearer {self._api_key}":
+            raise _Refusal(401, "Incorrect API key provided")
         asked: dict[str, Any] = await request.json()
         self.asked.append(asked)
         self.requests.append(Asked(request.path, request.headers, asked))
@@ -235,12 +238,6 @@ class ScriptedModel:
         async with asyncio.timeout(_WAIT_SECONDS):
             while len(self.asked) < times:
                 await self._came.wait()
-
-    def _refused(self, request: web.Request) -> web.Response | None:
-        given = request.headers.get("Authorization", "")
-        if self._api_key is None or given == f"Bearer {self._api_key}":
-            return None
-        return _error(401, "Incorrect API key provided")
 
 
 def embedding(text: str) -> list[float]:
@@ -310,16 +307,34 @@ def _usage(asked: dict[str, Any], answer: Answer) -> dict[str, int]:
     }
 
 
-def _failure(answer: Answer) -> web.Response:
+def _unanswered(messages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Calls without a result before the next message, which the API refuses."""
+    waiting: list[str] = []
+    for message in messages:
+        if message.get("role") == "tool":
+            waiting = [id for id in waiting if id != message.get("tool_call_id")]
+        elif waiting:
+            break
+        else:
+            waiting = [call["id"] for call in message.get("tool_calls") or ()]
+    return waiting
+
+
+class _Refusal(web.HTTPException):
+    """An error that is raised as what is answered."""
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status_code = status
+        text = json.dumps({"error": {"message": message}})
+        super().__init__(text=text, content_type="application/json")
+
+
+def _failure(answer: Answer) -> _Refusal:
     text = "Rate limit reached" if answer.status == 429 else "The model has failed"
-    failed = _error(answer.status, answer.message or text)
+    failed = _Refusal(answer.status, answer.message or text)
     if answer.retry_after is not None:
         failed.headers["Retry-After"] = f"{answer.retry_after:g}"
     return failed
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": {"message": message}}, status=status)
 
 
 async def _wait(answer: Answer) -> None:

@@ -56,7 +56,7 @@ class Assistant(AIChatAgent[Env]):
         async for chunk in self.run_decided():
             decided.append(chunk)
             yield chunk
-        messages = [*as_openai(self.messages), *as_results(decided)]
+        messages = as_openai(self.messages, decided)
         for step in range(MAX_STEPS):
             if step:
                 yield ui.new_step()
@@ -145,8 +145,14 @@ def collect(calls: list[dict[str, Any]], deltas: list[dict[str, Any]]) -> None:
             call["function"][field] += piece or ""
 
 
-def as_openai(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The history in the words of the OpenAI API."""
+def as_openai(
+    messages: list[dict[str, Any]], decided: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The history in the words of the OpenAI API, which wants a result of each call.
+
+    ``decided`` are the results that came just now.
+    """
+    results = {chunk["toolCallId"]: chunk for chunk in decided}
     found: list[dict[str, Any]] = []
     for message in messages:
         text = "".join(p["text"] for p in message["parts"] if p["type"] == "text")
@@ -165,11 +171,16 @@ def as_openai(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 for part in tools
             ]
         found.append(said)
-        for part in tools:
-            if "output" in part:
-                output = ui.tool_output(part["toolCallId"], part["output"])
-                found += as_results([output])
+        found += as_results([results.get(p["toolCallId"]) or result(p) for p in tools])
     return found
+
+
+def result(part: dict[str, Any]) -> dict[str, Any]:
+    """What there is of a call's result."""
+    id = part["toolCallId"]
+    if part["state"] == "output-denied":
+        return ui.tool_denied(id)
+    return ui.tool_output(id, part.get("output", "The user hasn't decided yet."))
 
 
 def as_results(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:

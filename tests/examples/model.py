@@ -16,9 +16,16 @@ WORDS = ["An ", "old ", "silent ", "pond"]
 @contextmanager
 def chat_server() -> Iterator[ScriptedModel]:
     """A running model that says the same words each time."""
-    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     # More often than it is asked.
     model = ScriptedModel(*["".join(WORDS)] * 100)
+    with in_thread(model):
+        yield model
+
+
+@contextmanager
+def in_thread(model: ScriptedModel) -> Iterator[asyncio.AbstractEventLoop]:
+    """Let a model serve; yields its loop, in which its answers' holds are to be set."""
+    ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         end = asyncio.Event()
@@ -30,7 +37,7 @@ def chat_server() -> Iterator[ScriptedModel]:
     thread.start()
     loop, end = ready.result(timeout=10)
     try:
-        yield model
+        yield loop
     finally:
         loop.call_soon_threadsafe(end.set)
         thread.join()

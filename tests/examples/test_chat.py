@@ -108,6 +108,26 @@ async def test_an_order_waits_for_the_user(
     assert answer == [result, None, "Well."]
     said = json.loads(scripted.asked[1]["messages"][-1]["content"])
     assert said == ("ordered: a boat" if approved else "The user said no.")
+    # Days later it is still known, once, what was said.
+    scripted.play("And now?")
+    await ask(socket, "2", "something else")
+    assert (await history(wire))[-1] == ["And now?"]
+    told = [m["content"] for m in scripted.asked[2]["messages"] if m["role"] == "tool"]
+    assert [json.loads(text) for text in told] == [said]
+
+
+async def test_who_asks_something_else_has_not_decided_yet(
+    chat: tuple[Wire, Socket], scripted: ScriptedModel
+) -> None:
+    wire, socket = chat
+    scripted.play(Answer("", (ToolCall("order", {"thing": "a boat"}),)), "Four.")
+    await ask(socket, "1", "a boat, please")
+    await ask(socket, "2", "two and two?")
+    assert (await history(wire))[-1] == ["Four."]
+    [told] = [
+        m["content"] for m in scripted.asked[1]["messages"] if m["role"] == "tool"
+    ]
+    assert json.loads(told) == "The user hasn't decided yet."
 
 
 async def test_a_model_that_fails_is_heard_of_and_the_next_question_is_answered(

@@ -166,3 +166,23 @@ async def test_pieces_leave_one_by_one_and_what_is_held_ends_with_the_test() -> 
                 seen = await response.content.readuntil(b"\n\n")
         assert b'"a "' in seen
         assert b'"b"' not in seen
+
+
+@pytest.mark.parametrize("answered", [[], ["c1"], ["c1", "c2"]])
+async def test_a_history_with_a_call_that_has_no_result_is_refused(
+    answered: list[str],
+) -> None:
+    calls: list[Any] = [
+        {"id": id, "type": "function", "function": {}} for id in ("c1", "c2")
+    ]
+    results = [{"role": "tool", "tool_call_id": id, "content": ""} for id in answered]
+    history = [{"role": "assistant", "tool_calls": calls}, *results]
+    async with ScriptedModel() as model:
+        status, _, body = await ask(
+            model, messages=[*history, {"role": "user", "content": "hi"}]
+        )
+    if len(answered) == 2:
+        assert status == 200
+    else:
+        assert status == 400
+        assert "c2 did not have one" in body["error"]["message"]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
 
 from durable.testing import databases as postgres
-from tests.wire.process import Driver, node_missing, running_fleet, running_server
+from tests.wire.process import Driver, need_node, running_fleet, running_server
 from tests.wire.raw import Wire
 
 
@@ -57,11 +56,7 @@ def drivers(
     wire_url: str, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Driver]]:
     """The Node drivers, all started at once with the checks that were selected."""
-    missing = node_missing()
-    if missing is not None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{missing}, and CI is set")
-        pytest.skip(missing)
+    need_node()
     selected: dict[str, list[str]] = {}
     for item in request.session.items:
         params = getattr(getattr(item, "callspec", None), "params", {})

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psycopg
+import pytest
 
 ROOT = Path(__file__).parents[2]
 NPM = ROOT / "tests" / "npm"
@@ -133,6 +134,15 @@ def node_missing() -> str | None:
     if not (NPM / "node_modules" / "agents").is_dir():
         return "tests/npm/node_modules is missing: run `make tests/npm/node_modules`"
     return None
+
+
+def need_node() -> None:
+    """Skip the test where Node or the npm packages are missing; in CI it fails."""
+    missing = node_missing()
+    if missing is not None and os.environ.get("CI"):
+        pytest.fail(f"{missing}, and CI is set")
+    if missing is not None:
+        pytest.skip(missing)
 
 
 class Driver:

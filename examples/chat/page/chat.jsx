@@ -68,11 +68,11 @@ function Chat({ room }) {
           <Message key={message.id} message={message} decide={(id, approved) => addToolApprovalResponse({ id, approved })} />
         ))}
         {status === "submitted" && <div className="waiting">…</div>}
-        {error && <div className="error">{error.message}</div>}
+        {error && <div className="error" role="alert">{error.message}</div>}
         {messages.length > 0 && <div ref={end} />}
       </div>
       <form onSubmit={say}>
-        <input id="text" value={text} onChange={({ target }) => setText(target.value)} placeholder="Say something" autoComplete="off" />
+        <input id="text" aria-label="Message" value={text} onChange={({ target }) => setText(target.value)} placeholder="Say something" autoComplete="off" />
         <button id="send" className="main">Send</button>
       </form>
     </main>

@@ -12,7 +12,7 @@ from agents.chat import ui_stream as ui
 from agents.chat.ai_sdk_v4 import DIALECTS, as_v4
 from agents.chat.transcript_rules import readable
 from tests.agents.chat.chatting import Chat, Room, Speech, user
-from tests.wire.process import NPM, node_missing
+from tests.wire.process import NPM, need_node
 
 V4 = DIALECTS[4]
 TOOL = {"toolCallId": "c", "toolName": "t"}
@@ -63,9 +63,7 @@ LINES: list[tuple[dict[str, Any], str, Any]] = [
 
 
 def test_the_ai_sdk_4_reads_what_it_is_sent() -> None:
-    missing = node_missing()
-    if missing is not None:
-        pytest.skip(missing)
+    need_node()
     ends: list[dict[str, Any]] = [
         {"type": "finish-step"},
         {"type": "finish", "messageMetadata": {"finishReason": "length"}},
