@@ -135,6 +135,7 @@ class Peer:
     async def part(self, shards: list[int]) -> None:
         """Return when all that was said is with its clients; nothing more will be."""
         id = self.objects.new_id()
+        self.sockets.give_back(shards)
         self.sockets.part(shards)
         await self.objects.ask(id, frames.Part(id, shards))
 

@@ -144,6 +144,17 @@ class ServedSockets:
         for held in found:
             self._say(frames.Close(held.socket, RESTARTED, "The object has moved"))
 
+    def give_back(self, shards: Iterable[int]) -> None:
+        """These shards leave in order: say of each socket what was taken and done.
+
+        A message that crosses this on its way here was not taken: it is the next
+        owner's, and no reason to close the socket.
+        """
+        self._tell()
+        for shard in shards:
+            for number in self._of_shard.get(shard, ()):
+                self._say(frames.Bounced(number, self._served[number].expected))
+
     def part(self, shards: Iterable[int]) -> None:
         """These shards aren't served here any more: neither are their sockets."""
         for shard in shards:

@@ -75,6 +75,22 @@ class Objects:
         return [object_id.value.hex, object_id.name, args, kwargs, props]
 
 
+class Events:
+    """The objects of a node, as their sockets see them: they keep what is said."""
+
+    def __init__(self) -> None:
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+
+    def socket_message(self, object_id: Any, record: Any, message: Any) -> None:
+        self.said.put_nowait(message)
+
+    def socket_closed(self, object_id: Any, record: Any, *how: Any) -> None:
+        """Nobody asks."""
+
+    def socket_restored(self, object_id: Any, record: Any) -> None:
+        """Nobody asks."""
+
+
 class Node:
     def __init__(self, id: UUID, rows: list[WorkerRow], secret: str) -> None:
         self.id = id
@@ -99,12 +115,13 @@ class Node:
             ),
             live,
         )
-        events: Any = None
+        # What is to happen to messages of sockets, if a test has any.
+        self.events: Any = Events()
         self.shard_map = ShardMap(owners)
         self.held = HeldSockets(SHARDS, 1000)
         self.this = ThisNode(
             objects=LocalObjects(self.objects),
-            events=events,
+            events=self.events,
             table=SocketTable(),
             held=self.held,
             shard_map=self.shard_map,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from durable import DurableError, Unavailable
+from durable.domain import ownership
 from durable.domain.errors import Moved
 from durable.domain.placement import Placement
 from durable.domain.writes import Claim
@@ -236,8 +237,10 @@ async def test_a_front_end_owns_nothing_and_is_known(database_url: str) -> None:
 
 
 async def test_a_worker_whose_lane_is_gone_is_live_but_not_present(
-    database_url: str,
+    database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Another lane would be there before Postgres has noticed the end of this one.
+    monkeypatch.setattr(ownership, "REOPEN_SECONDS", 60)
     async with worker(database_url) as place:
         async with Database(database_url, limit=5, size=1, name="t") as database:
             place.worker.shards.lane._lose(Unavailable("gone"))
