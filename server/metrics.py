@@ -102,6 +102,7 @@ class NodeCollector(Collector):
 
     def _counters(self) -> Iterable[Metric]:
         meter = self._runtime.worker.meter
+        links = self._runtime.fleet.mesh.meter
         for name, text, value in (
             ("durable_claims", "Shards claimed.", meter.claims),
             (
@@ -110,6 +111,8 @@ class NodeCollector(Collector):
                 meter.failovers,
             ),
             ("durable_lanes_lost", "Lanes that were lost.", meter.lanes_lost),
+            ("durable_link_frames", "Frames sent to other nodes.", links.frames),
+            ("durable_link_bytes", "Bytes sent to other nodes.", links.bytes),
         ):
             yield CounterMetricFamily(name, text, value=value)
 

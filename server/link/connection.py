@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -31,6 +32,14 @@ MAX_UNSENT_BYTES = 1 << 28
 MAX_FRAME_BYTES = 1 << 30
 
 
+@dataclass(slots=True)
+class LinkMeter:
+    """What a node has sent over all its links since it started."""
+
+    frames: int = 0
+    bytes: int = 0
+
+
 class LinkConnection(asyncio.Protocol):
     """Sends and receives frames, from the handshake to the end.
 
@@ -44,8 +53,10 @@ class LinkConnection(asyncio.Protocol):
         *,
         on_ready: Callable[[LinkConnection], None],
         on_end: Callable[[LinkConnection], None],
+        meter: LinkMeter,
     ) -> None:
         self._handshake = handshake
+        self._meter = meter
         self._on_ready = on_ready
         self._on_end = on_end
         self.on_frame: Callable[[Frame], None]
@@ -120,7 +131,10 @@ class LinkConnection(asyncio.Protocol):
         if not unsent or transport is None or transport.is_closing():
             return
         wires = [f if isinstance(f, bytes) else encode(f) for f in unsent]
-        transport.write(wires[0] if len(wires) == 1 else b"".join(wires))
+        wire = wires[0] if len(wires) == 1 else b"".join(wires)
+        transport.write(wire)
+        self._meter.frames += len(wires)
+        self._meter.bytes += len(wire)
         if transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             log.error("a node doesn't read: link closed", extra=self._extra())
             transport.abort()

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from durable import Unavailable
 from durable.tasks import TaskScope
-from server.link.connection import LinkConnection
+from server.link.connection import LinkConnection, LinkMeter
 from server.link.frames import Frame, Hint, Ping, Serves
 from server.link.handshake import Handshake
 from server.link.peer import Peer, ThisNode
@@ -61,6 +61,7 @@ class Mesh:
     ) -> None:
         self._settings = settings
         self._live = live
+        self.meter = LinkMeter()
         self._node: ThisNode
         self._server: asyncio.Server | None = None
         self._peers: dict[UUID, Peer] = {}
@@ -210,6 +211,7 @@ class Mesh:
             Handshake(settings.secret, settings.node, dialled=dialled),
             on_ready=lambda made: self._ready(made, dialled=dialled),
             on_end=self._ended,
+            meter=self.meter,
         )
 
     def _ready(self, connection: LinkConnection, *, dialled: bool) -> None:

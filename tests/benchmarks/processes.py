@@ -1,6 +1,7 @@
 """Server processes as a user would start them: a command, a line when it is ready.
 
-A server says ``Ready on http://HOST:PORT`` on stdout once it serves. What it writes
+A server says ``Ready on http://HOST:PORT`` on stdout once it serves (a worker without
+a public port ``Ready as a worker``). What it writes
 to stderr is kept, and shown when it doesn't come up.
 """
 
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-READY = "Ready on "
+READY = "Ready "
 TAIL = 4000
 
 
@@ -104,7 +105,7 @@ async def start(
             process.kill()
         await process.wait()
         raise ServerProcessError(f"{' '.join(command)} said {line!r}\n{tail(log)}")
-    return Server(process=process, url=line.removeprefix(READY).strip(), log=log)
+    return Server(process=process, url=line.removeprefix("Ready on "), log=log)
 
 
 @asynccontextmanager
