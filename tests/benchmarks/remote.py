@@ -36,6 +36,7 @@ from tests.benchmarks.processes import (
     running,
 )
 from tests.benchmarks.targets import Runs, Series, Verdict, render
+from tests.support.settled import nobody_claims, wait_until_settled
 
 LOCAL, REMOTE, ONE, TWO = "local", "remote", "one worker", "two workers"
 # A request through a remote owner, against one whose owner is the front end itself.
@@ -53,7 +54,6 @@ BROADCASTS = 100
 MAX_FRAMES = 1.1
 _ADMIN = re.compile(r"metrics are on (http://[\w.:]+)")
 _FRAMES = re.compile(r"^durable_link_frames_total (\S+)", re.MULTILINE)
-_SHARDS = re.compile(r"^durable_shards_owned (\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,20 +123,11 @@ class Systems:
                 front = await node("both")
                 yield System(front=front, workers=[front])
                 return
-            others = [await node("worker", number) for number in range(workers)]
-            front = await node("front")
-            await self._share(others)
+            with nobody_claims(dsn):
+                others = [await node("worker", number) for number in range(workers)]
+                front = await node("front")
+            await asyncio.to_thread(wait_until_settled, dsn, workers)
             yield System(front=front, workers=others)
-
-    @staticmethod
-    async def _share(workers: Sequence[Server]) -> None:
-        """Return when each worker has about its part of the shards."""
-        async with asyncio.timeout(60):
-            while True:
-                owned = [await metric(worker, _SHARDS) for worker in workers]
-                if min(owned) * len(workers) > 0.8 * 1024:
-                    return
-                await asyncio.sleep(0.2)
 
 
 @dataclass(slots=True, kw_only=True)

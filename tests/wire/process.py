@@ -9,14 +9,14 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import psycopg
 import pytest
+
+from tests.support.settled import nobody_claims, wait_until_settled
 
 ROOT = Path(__file__).parents[2]
 NPM = ROOT / "tests" / "npm"
@@ -92,26 +92,12 @@ def running_fleet(database_url: str, logs: Path) -> Iterator[str]:
             running = running_server(database_url, log, DURABLE_ROLE=role)
             return stack.enter_context(running)
 
-        start("worker-1", "worker")
-        start("worker-2", "worker")
-        url = start("front", "front")
-        _until_shared(database_url)
+        with nobody_claims(database_url):
+            start("worker-1", "worker")
+            start("worker-2", "worker")
+            url = start("front", "front")
+        wait_until_settled(database_url, 2)
         yield url
-
-
-def _until_shared(database_url: str) -> None:
-    """Wait until each of the workers owns a good part of the shards."""
-    until = time.monotonic() + START_SECONDS
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        while time.monotonic() < until:
-            owned = connection.execute(
-                "SELECT count(*) FROM durable.shard WHERE owner IS NOT NULL "
-                "GROUP BY owner ORDER BY 1"
-            ).fetchall()
-            if len(owned) == 2 and owned[0][0] > owned[1][0] / 4:
-                return
-            time.sleep(0.05)  # other processes
-    raise RuntimeError(f"the workers own {owned}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
