@@ -153,14 +153,23 @@ class LinkConnection(asyncio.Protocol):
         """Take all that is whole."""
         self._buffer += data
         try:
-            while len(self._buffer) >= self._wanted and self._transport is not None:
-                part = bytes(self._buffer[: self._wanted])
-                del self._buffer[: self._wanted]
-                self._receive(part)
+            taken = self._take()
         except (HandshakeFailed, msgspec.DecodeError) as error:
             log.warning("link refused: %s", error, extra=self._extra())
             if self._transport is not None:
                 self._transport.abort()
+            return
+        del self._buffer[:taken]
+
+    def _take(self) -> int:
+        """How many bytes were whole parts; without copies, as a link has many."""
+        taken = 0
+        with memoryview(self._buffer) as received:
+            while len(received) - taken >= self._wanted and self._transport is not None:
+                with received[taken : taken + self._wanted] as part:
+                    taken += self._wanted
+                    self._receive(part)
+        return taken
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell who uses it."""
@@ -171,26 +180,26 @@ class LinkConnection(asyncio.Protocol):
 
     # --- in this order, then head and frame in turn
 
-    def _greeting(self, part: bytes) -> None:
+    def _greeting(self, part: memoryview) -> None:
         assert self._transport is not None  # something was received
-        self._transport.write(self._handshake.greeted(part))
+        self._transport.write(self._handshake.greeted(bytes(part)))
         self._wanted, self._receive = PROOF_BYTES, self._proof
 
-    def _proof(self, part: bytes) -> None:
-        self._handshake.check(part)
+    def _proof(self, part: memoryview) -> None:
+        self._handshake.check(bytes(part))
         if self._patience is not None:
             self._patience.cancel()
         self.is_ready = True
         self._on_ready(self)
         self._wanted, self._receive = HEAD.size, self._head
 
-    def _head(self, part: bytes) -> None:
+    def _head(self, part: memoryview) -> None:
         (size,) = HEAD.unpack(part)
         if size > MAX_FRAME_BYTES:
             raise HandshakeFailed(f"a frame of {size} bytes is over the limit")
         self._wanted, self._receive = size, self._frame
 
-    def _frame(self, part: bytes) -> None:
+    def _frame(self, part: memoryview) -> None:
         self._wanted, self._receive = HEAD.size, self._head
         self.on_frame(decode(part))
 

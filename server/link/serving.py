@@ -120,7 +120,8 @@ class Serving:
 def _continue(frame: frames.Call | frames.Fetch) -> None:
     """What this task runs is awaited elsewhere."""
     is_awaited_elsewhere.set(frame.nested)
-    continue_chain(tuple(UUID(bytes=value) for value in frame.blocked))
+    if frame.blocked:
+        continue_chain(tuple(UUID(bytes=value) for value in frame.blocked))
 
 
 def _target(frame: frames.Call | frames.Fetch) -> DurableObjectId:

@@ -36,7 +36,7 @@ RESULTS = ROOT / "bench-results"
 SPARE_FILES = 1000
 COLD = ("cold_new", "cold_existing")
 # Programs of their own: there the objects and the clock are in one process.
-APART = ("work", "sql", "storage", "chat")
+APART = ("work", "sql", "storage", "chat", "remote")
 
 
 def options() -> argparse.Namespace:
