@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from server import logs
 from server.cli_database import opened_site, print_json
 from server.config import load_project
-from server.settings import Settings
+from server.setting_kinds import is_loopback
+from server.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from durable.store.doctor import Facts
@@ -36,6 +37,7 @@ _LONG_TRANSACTION: Final = 300.0
 _CLOCK_WARNING: Final = 1.0
 _CLOCK_ERROR: Final = 30.0
 _SLOW_ROUND_TRIP: Final = 0.02
+_RANDOM_CHARACTERS: Final = 8
 
 Level = Literal["ok", "warning", "error"]
 
@@ -323,7 +325,39 @@ def _workers(facts: Facts, _: Settings) -> Iterator[Finding]:
         yield Finding("workers", "ok", f"live workers: {found or 'none'}")
 
 
+def _link(_: Facts, settings: Settings) -> Iterator[Finding]:
+    from server.link.tls import contexts_of
+
+    secret = settings.link_secret
+    if secret is not None and len(set(secret)) < _RANDOM_CHARACTERS:
+        text = "the secret that nodes know each other by has few different characters"
+        do = "DURABLE_LINK_SECRET: take `openssl rand -hex 32`, the same on all nodes"
+        yield Finding("link", "warning", text, do)
+    try:
+        encrypted = contexts_of(settings) is not None
+    except SettingsError as error:
+        do = "mend the file, or set none of the three DURABLE_LINK_TLS_… variables"
+        yield Finding("link", "error", str(error), do)
+        return
+    whose = "the database's" if secret is None else "your"
+    text = f"nodes know each other by {whose} secret"
+    if encrypted:
+        text += " and by certificates"
+    elif not is_loopback(settings.link_host):
+        text += "; what they say isn't encrypted: keep it inside your network, or set "
+        text += "DURABLE_LINK_TLS_CERT, _KEY and _CA"
+    yield Finding("link", "ok", text)
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     *(_version, _durability, _pooler, _transport, _connections, _locks, _clock),
-    *(_workers, _schemas, _agent_sql, _wraparound, _transactions, _notifications),
+    *(
+        _workers,
+        _link,
+        _schemas,
+        _agent_sql,
+        _wraparound,
+        _transactions,
+        _notifications,
+    ),
 )

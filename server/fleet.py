@@ -13,6 +13,7 @@ from server.held_sockets import HeldSockets, LocalOwner
 from server.link.attachments import Attachments
 from server.link.mesh import LOOK_SECONDS, LinkSettings, Mesh
 from server.link.peer import ThisNode
+from server.link.tls import contexts_of
 
 if TYPE_CHECKING:
     from durable.domain.placement import Role
@@ -59,6 +60,7 @@ class Fleet:
                 advertise=settings.link_advertise or _own_name(settings),
                 secret=settings.link_secret or await registry.link_secret(database),
                 silent_seconds=settings.lease_seconds,
+                tls=contexts_of(settings),
             ),
             lambda: registry.live(database, settings.lease_seconds),
         )

@@ -173,6 +173,15 @@ class Settings:
         "What nodes know each other by. Unset, on loopback: one from the database.",
         secret=True,
     )
+    link_tls_cert: Path | None = setting(
+        None, a_path, "Certificate of this node for TLS between nodes, a file of PEM."
+    )
+    link_tls_key: Path | None = setting(
+        None, a_path, "The certificate's private key, a file of PEM, not encrypted."
+    )
+    link_tls_ca: Path | None = setting(
+        None, a_path, "The CA that signs the certificates of all nodes, and no others'."
+    )
     allowed_origins: tuple[str, ...] = setting(
         (),
         origins,
@@ -285,6 +294,13 @@ def _check(settings: Settings, origin: Callable[[str], str]) -> None:
         raise SettingsError(
             f"{origin('freshness_seconds')} must be at most a quarter of "
             f"{origin('lease_seconds')} ({settings.lease_seconds:g})"
+        )
+    tls = ("link_tls_cert", "link_tls_key", "link_tls_ca")
+    missing = [name for name in tls if getattr(settings, name) is None]
+    if 0 < len(missing) < len(tls):
+        raise SettingsError(
+            f"TLS between nodes needs {', '.join(map(origin, tls))}; there is no "
+            f"{' and no '.join(map(origin, missing))}"
         )
     for host, secret in (("link_host", "link_secret"), ("admin_host", "admin_token")):
         where = getattr(settings, host)

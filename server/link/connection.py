@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -73,6 +74,7 @@ class LinkConnection(asyncio.Protocol):
         self._said: durable.Frame | None = None
         self._patience: asyncio.TimerHandle | None = None
         self.is_ready = False
+        self._refused = False
 
     @property
     def peer(self) -> UUID:
@@ -156,6 +158,7 @@ class LinkConnection(asyncio.Protocol):
             taken = self._take()
         except (HandshakeFailed, msgspec.DecodeError) as error:
             log.warning("link refused: %s", error, extra=self._extra())
+            self._refused = True
             if self._transport is not None:
                 self._transport.abort()
             return
@@ -175,8 +178,17 @@ class LinkConnection(asyncio.Protocol):
         """Tell who uses it."""
         if self._patience is not None:
             self._patience.cancel()
+        if not (self.is_ready or self._refused):
+            self._refused_there(error)
         self._transport = None
         self._on_end(self)
+
+    def _refused_there(self, error: Exception | None) -> None:
+        if isinstance(error, ssl.SSLError):
+            log.warning("link refused by the other: %s", error, extra=self._extra())
+        elif self._handshake.dialled:
+            text = "link refused by the other: is its TLS, CA or secret another one?"
+            log.warning(text, extra=self._extra())
 
     # --- in this order, then head and frame in turn
 

@@ -25,7 +25,7 @@ class Handshake:
 
     def __init__(self, secret: str, me: UUID, *, dialled: bool) -> None:
         self._secret = secret.encode()
-        self._dialled = dialled
+        self.dialled = dialled
         self._me = me
         self.greeting = MAGIC + me.bytes + secrets.token_bytes(NONCE_BYTES)
         self._theirs = b""
@@ -43,7 +43,7 @@ class Handshake:
         self.peer = UUID(bytes=greeting[len(MAGIC) : len(MAGIC) + 16])
         if self.peer == self._me:
             raise HandshakeFailed("a node has no link to itself")
-        return self._proof(dialled=self._dialled)
+        return self._proof(dialled=self.dialled)
 
     def check(self, proof: bytes) -> None:
         """See that the other has the secret.
@@ -51,12 +51,12 @@ class Handshake:
         Raises:
             HandshakeFailed: it hasn't.
         """
-        if not hmac.compare_digest(proof, self._proof(dialled=not self._dialled)):
+        if not hmac.compare_digest(proof, self._proof(dialled=not self.dialled)):
             raise HandshakeFailed("the link's secret is another one")
 
     def _proof(self, *, dialled: bool) -> bytes:
         # Whose proof it is is a part of it: nobody can be sent his own back.
         ours, theirs = self.greeting, self._theirs
-        both = ours + theirs if self._dialled else theirs + ours
+        both = ours + theirs if self.dialled else theirs + ours
         side = b"dialled" if dialled else b"answered"
         return hmac.digest(self._secret, side + both, "sha256")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,8 +24,6 @@ from server.link.handshake import Handshake
 from server.link.peer import Peer, ThisNode
 
 if TYPE_CHECKING:
-    import ssl
-
     from durable.domain.placement import Role, WorkerRow
 
 log = logging.getLogger(__name__)
@@ -200,8 +199,10 @@ class Mesh:
                     ssl=tls[1] if tls else None,
                 )
         except (OSError, TimeoutError, ValueError) as error:
-            # It is tried again with the next look, as long as its row is there.
-            log.info("node not reached: %s", error, extra={"node": node.hex})
+            # It is tried again with the next look, as long as its row is there. One
+            # that is gone is nothing new; one with the wrong certificate stays so.
+            level = logging.WARNING if isinstance(error, ssl.SSLError) else logging.INFO
+            log.log(level, "node not reached: %s", error, extra={"node": node.hex})
         finally:
             self._dialling.discard(node)
 

@@ -264,3 +264,31 @@ async def test_a_pooler_by_transaction_is_found(
         facts = await examine(url, 10.0)
         assert said in (facts.pooler or "")
         assert worst(judged(facts))["pooler"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "by the database's secret"),
+        ({"link_secret": "ab12cd34" * 5}, "by your secret"),
+        ({"link_host": "0.0.0.0", "link_secret": "ab12cd34" * 5}, "isn't encrypted"),
+    ],
+)
+def test_the_links_secret_and_encryption_are_told(
+    facts: Facts, given: dict[str, Any], said: str
+) -> None:
+    (found,) = [f for f in judged(facts, Settings(**given)) if f.check == "link"]
+    assert (found.level, said in found.text) == ("ok", True)
+
+
+def test_a_poor_secret_is_a_warning_and_a_bad_certificate_an_error(
+    facts: Facts, tmp_path: Path
+) -> None:
+    poor = judged(facts, Settings(link_secret="s" * 32))
+    assert ("link", "warning") in [(f.check, f.level) for f in poor]
+    assert "openssl rand" in "".join(f.do for f in poor if f.check == "link")
+    missing = tmp_path / "node.pem"
+    three = {f"link_tls_{part}": missing for part in ("cert", "key", "ca")}
+    bad = judged(facts, Settings(**three))
+    assert worst(bad)["link"] == "error"
+    assert any(str(missing) in f.text for f in bad)

@@ -13,8 +13,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable.domain.ids import shard_of
 from durable.objects.websocket import SocketRecord
 from server.held_socket import HeldSocket
+from tests.server.link_nodes import SHARDS, TARGET, Node, linked
 from tests.server.test_held_sockets import ClientPort, Owner
-from tests.server.test_link import SHARDS, TARGET, Node, linked
 
 SHARD = shard_of(TARGET.value, SHARDS)
 HEADERS = CIMultiDictProxy(CIMultiDict[str]())
