@@ -288,7 +288,7 @@ def test_a_poor_secret_is_a_warning_and_a_bad_certificate_an_error(
     assert ("link", "warning") in [(f.check, f.level) for f in poor]
     assert "openssl rand" in "".join(f.do for f in poor if f.check == "link")
     missing = tmp_path / "node.pem"
-    three = {f"link_tls_{part}": missing for part in ("cert", "key", "ca")}
-    bad = judged(facts, Settings(**three))
+    given = Settings(link_tls_cert=missing, link_tls_key=missing, link_tls_ca=missing)
+    bad = judged(facts, given)
     assert worst(bad)["link"] == "error"
     assert any(str(missing) in f.text for f in bad)
