@@ -12,12 +12,12 @@ from typing_extensions import TypeVar
 from agents.callables import CallableOptions, Method, methods_of
 from agents.connection import Connection, ConnectionContext
 from agents.connections import Connections
-from agents.context import CurrentAgent, awaited_as, current
+from agents.context import CurrentAgent, awaited_as, current, iterated_as
 from agents.sql import SqlMethods
 from agents.state_sync import UNSET, StateSync
 from agents.typed import StateCodec, state_codec, state_type_of
 from agents.working_object import WorkingObject
-from durable import Frame, Request, Response, must_await
+from durable import Frame, Request, Response, is_stream, must_await
 
 if TYPE_CHECKING:
     from durable import AlarmInfo, DurableObjectState, WebSocket
@@ -260,7 +260,9 @@ class Agent(SqlMethods, WorkingObject, Generic[Env, State]):
             result = work()
         finally:
             current.reset(token)
-        return awaited_as(me, result) if must_await(result) else result
+        if must_await(result):
+            return awaited_as(me, result)
+        return iterated_as(me, result) if is_stream(result) else result
 
     def fire_alarm(self, info: AlarmInfo) -> Any:
         """Deliver the alarm."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from durable import aclose, is_stream
 
 if TYPE_CHECKING:
     from agents.agent import Agent
     from agents.connection import Connection
     from durable import Request
+
+T = TypeVar("T")
 
 
 class CurrentAgent(NamedTuple):
@@ -28,9 +32,26 @@ async def awaited_as(who: CurrentAgent, work: Awaitable[Any]) -> Any:
     """Await something with ``who`` as the one whose code runs."""
     token = current.set(who)
     try:
-        return await work
+        result = await work
     finally:
         current.reset(token)
+    return iterated_as(who, result) if is_stream(result) else result
+
+
+async def iterated_as(who: CurrentAgent, items: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Iterate with ``who`` as the one whose code runs."""
+    try:
+        while True:
+            token = current.set(who)
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            finally:
+                current.reset(token)
+            yield item
+    finally:
+        await aclose(items)
 
 
 def get_current_agent() -> CurrentAgent:

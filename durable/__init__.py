@@ -31,11 +31,13 @@ from durable.objects.http import (
     BodyTooSlow,
     Request,
     Response,
+    aclose,
     identity_of,
 )
 from durable.objects.namespace import DurableObjectNamespace, DurableObjectStub, wake
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import DurableObjectStorage, Space
+from durable.objects.streams import is_stream
 from durable.objects.websocket import WebSocket
 
 __all__ = [
@@ -72,8 +74,10 @@ __all__ = [
     "ValueRefused",
     "ValueTooLarge",
     "WebSocket",
+    "aclose",
     "current_env",
     "identity_of",
+    "is_stream",
     "json_text",
     "must_await",
     "now",

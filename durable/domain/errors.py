@@ -19,6 +19,11 @@ class DurableError(Exception):
     # The id of the object that a stub's call was for, as text.
     durable_object_id: str | None = None
 
+    def is_about(self, object_id: object) -> None:
+        """Say whose call failed, unless it is known already."""
+        if self.durable_object_id is None:
+            self.durable_object_id = str(object_id)
+
 
 class ResetError(DurableError):
     """The activation ended while this call was in it."""

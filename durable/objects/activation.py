@@ -36,7 +36,7 @@ from durable.objects.object_sql import ObjectSql
 from durable.objects.socket_events import SocketEvents
 from durable.objects.state import DurableObjectState
 from durable.objects.storage import Done
-from durable.objects.streams import Streams
+from durable.objects.streams import Streams, is_stream
 from durable.objects.transaction import Transaction
 from durable.objects.websocket import SocketRecord, WebSocket, record_of
 from durable.objects.write_back import WriteBack
@@ -293,9 +293,14 @@ class Activation:
         """Call the alarm hook; the caller has entered."""
         return self._instance.fire_alarm(info)
 
-    def call(self, method: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    async def call(
+        self, method: str, args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
         """Deliver a call of another object."""
-        return self.run(lambda: self._instance.call_method(method, args, kwargs))
+        result = await self.run(
+            lambda: self._instance.call_method(method, args, kwargs)
+        )
+        return self._streams.pieces(result) if is_stream(result) else result
 
     def enter_now(self, hook: str, record: SocketRecord, *args: Any) -> Any:
         """Call a socket hook; the caller has seen that it may enter."""

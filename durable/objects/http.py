@@ -326,8 +326,8 @@ def _json_response(
     return response
 
 
-async def aclose(pieces: AsyncIterable[str | bytes]) -> None:
-    """Let a streamed body clean up behind itself."""
+async def aclose(pieces: AsyncIterable[Any]) -> None:
+    """Let what was streamed clean up behind itself."""
     close = getattr(pieces, "aclose", None)
     if close is not None:
         await close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable.domain.errors import DurableError
@@ -13,6 +13,8 @@ from durable.domain.ids import (
     id_from_string,
     unique_id,
 )
+from durable.objects.http import aclose
+from durable.objects.streams import is_stream
 
 if TYPE_CHECKING:
     from durable.domain.ports import Invoker
@@ -158,10 +160,9 @@ class DurableObjectStub:
         if method.startswith("_"):
             raise AttributeError(method)
 
-        def call(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
-            return self._named(
-                self._invoker.call(self.id, method, args, kwargs, self._props)
-            )
+        def call(*args: Any, **kwargs: Any) -> Call:
+            sending = self._invoker.call(self.id, method, args, kwargs, self._props)
+            return Call(self._named(sending))
 
         call.__name__ = method
         return call
@@ -174,9 +175,49 @@ class DurableObjectStub:
         try:
             return await work
         except DurableError as error:
-            if error.durable_object_id is None:
-                error.durable_object_id = str(self.id)
+            error.is_about(self.id)
             raise
+
+
+class Call(Coroutine[Any, Any, Any]):
+    """A call under way: await its result, or iterate over them if the method streams.
+
+    Both ``await stub.method()`` and ``async for item in stub.method()``; of a method
+    that streams the awaited result is an async iterator.
+    """
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._work.__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        results = await self._work
+        if not is_stream(results):
+            raise TypeError(
+                f"the method returned {type(results).__name__}, not an async iterator: "
+                "await it"
+            )
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await aclose(results)
+
+    def send(self, value: Any) -> Any:
+        """Take a step, as a coroutine."""
+        return self._work.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Raise inside, as a coroutine."""
+        return self._work.throw(*error)
+
+    def close(self) -> None:
+        """End early, as a coroutine."""
+        self._work.close()
 
 
 async def wake(stub: DurableObjectStub) -> None:

@@ -1,4 +1,4 @@
-"""Streamed bodies of one activation: the object's code, so it runs as the object.
+"""What one activation streams, bodies and results: its code, so it runs as the object.
 
 Each piece waits at the output gate. A stream that isn't read to its end keeps its
 activation from being evicted; it ends with it.
@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from typing_extensions import TypeIs
 
 from durable.objects.http import aclose
 
 if TYPE_CHECKING:
     from durable.gates.output_gate import OutputGate
 
+T = TypeVar("T")
+_END: Final = object()
+
+
+def is_stream(result: object) -> TypeIs[AsyncIterator[Any]]:
+    """Whether a method returned one thing after the other: an async iterator."""
+    return hasattr(type(result), "__anext__")
+
 
 class Streams:
-    """The bodies that are being read."""
+    """Those that are being read."""
 
     __slots__ = ("_gate", "_run", "open")
 
@@ -26,18 +36,18 @@ class Streams:
     ) -> None:
         self._gate = gate
         self._run = run
-        # One for each body that is being read; done when it has ended.
+        # One for each that is being read; done when it has ended.
         self.open: set[asyncio.Future[None]] = set()
 
-    async def pieces(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The body, each piece when it may leave.
+    async def pieces(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """All that comes, each piece when it may leave.
 
         Raises:
-            Exception: the body's own, or the one that reset the activation.
+            Exception: the source's own, or the one that reset the activation.
         """
 
-        async def following() -> bytes | None:
-            return await anext(body, None)
+        async def following() -> Any:
+            return await anext(source, _END)
 
         reading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open.add(reading)
@@ -45,11 +55,11 @@ class Streams:
             while True:
                 if self._gate.broken is not None:
                     raise self._gate.broken
-                piece: bytes | None = await self._run(following)
-                if piece is None:
+                piece = await self._run(following)
+                if piece is _END:
                     return
                 yield piece
         finally:
             self.open.discard(reading)
             reading.set_result(None)
-            await aclose(body)
+            await aclose(source)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from durable.domain.errors import DurableError, RemoteError
 from durable.domain.ids import DurableObjectId
 from durable.objects import codec
+from durable.objects.http import aclose
+from durable.objects.streams import is_stream
 
 if TYPE_CHECKING:
     from durable.objects.http import Request, Response
+
+# A result as the codec writes it, or one after the other, if the method streams.
+Returned = str | AsyncIterator[str]
 
 
 class Objects(Protocol):
@@ -27,7 +32,7 @@ class Objects(Protocol):
 
     async def call(
         self, target: DurableObjectId, method: str, sent: str, props: Any
-    ) -> str:
+    ) -> Returned:
         """Deliver a call; ``sent`` and what returns are the codec's text."""
 
 
@@ -62,7 +67,7 @@ class LocalObjects:
 
     async def call(
         self, target: DurableObjectId, method: str, sent: str, props: Any
-    ) -> str:
+    ) -> Returned:
         """Deliver a call.
 
         Raises:
@@ -74,5 +79,21 @@ class LocalObjects:
         except (DurableError, asyncio.CancelledError):
             raise
         except Exception as error:
-            raise RemoteError(str(error), name=type(error).__name__) from error
-        return codec.encode_text(result)
+            raise _remote(error) from error
+        return _texts(result) if is_stream(result) else codec.encode_text(result)
+
+
+async def _texts(results: AsyncIterator[Any]) -> AsyncIterator[str]:
+    try:
+        async for result in results:
+            yield codec.encode_text(result)
+    except DurableError:
+        raise
+    except Exception as error:
+        raise _remote(error) from error
+    finally:
+        await aclose(results)
+
+
+def _remote(error: Exception) -> RemoteError:
+    return RemoteError(str(error), name=type(error).__name__)

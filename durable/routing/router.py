@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from durable.domain.clock import Clock, boottime
-from durable.domain.errors import LinkLost, Moved, Unavailable
+from durable.domain.errors import DurableError, LinkLost, Moved, Unavailable
 from durable.domain.ids import DurableObjectId, shard_of
 from durable.objects import codec
 from durable.objects.activation import current_activation
 from durable.objects.call_chain import blocked_objects, continue_chain
-from durable.routing.objects import Dispatching, LocalObjects, Objects
+from durable.objects.http import aclose
+from durable.routing.objects import Dispatching, LocalObjects, Objects, Returned
 from durable.routing.shard_map import ShardMap
 from durable.tasks import TaskScope
 
@@ -84,16 +85,25 @@ class Router:
         kwargs: dict[str, Any],
         props: Any,
     ) -> Any:
-        """Call a method of an object; arguments and result are copies."""
+        """Call a method of an object; arguments and result are copies.
+
+        Of a method that streams an async iterator is returned.
+        """
         sent = codec.encode_text([list(args), kwargs])
         caller = current_activation.get()
         if caller is not None:
             await caller.output_gate.wait()
 
-        def send(objects: Objects) -> Awaitable[str]:
+        def send(objects: Objects) -> Awaitable[Returned]:
             return objects.call(target, method, sent, props)
 
-        return codec.decode(await self._apart(self._to_owner(target, send)))
+        returned = await self._apart(self._to_owner(target, send))
+        if isinstance(returned, str):
+            return codec.decode(returned)
+        results = _results(returned, target)
+        # Begun, it is closed also when the caller drops it unread.
+        await anext(results)
+        return results
 
     async def _apart(self, work: Awaitable[T]) -> T:
         """In a task of its own: the end of one object is not that of the other."""
@@ -149,3 +159,17 @@ class Router:
                 f"no owner of shard {shard} was reached within {self._patience:g} s; "
                 "try again"
             )
+
+
+async def _results(
+    texts: AsyncIterator[str], target: DurableObjectId
+) -> AsyncIterator[Any]:
+    try:
+        yield None
+        async for text in texts:
+            yield codec.decode(text)
+    except DurableError as error:
+        error.is_about(target)
+        raise
+    finally:
+        await aclose(texts)

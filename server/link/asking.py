@@ -7,7 +7,7 @@ be sent elsewhere; when the link is lost nobody knows what became of those under
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from durable import DurableObjectId, Request, Response
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from durable.domain.ports import SocketPort
+    from durable.routing.objects import Returned
     from server.link.streams import Bodies
 
 # A whole body is sent with its head up to here, else in pieces.
@@ -50,7 +51,7 @@ class Asking:
 
     async def call(
         self, target: DurableObjectId, method: str, sent: str, props: Any
-    ) -> str:
+    ) -> Returned:
         """Call a method of an object there; the codec's text goes and comes."""
         call = frames.Call(
             self.new_id(),
@@ -63,6 +64,8 @@ class Asking:
             _blocked(),
         )
         returned: frames.Returned = await self.ask(call.id, call)
+        if returned.streams:
+            return Results(call.id, self._bodies)
         return returned.result
 
     async def fetch(
@@ -138,7 +141,7 @@ class Asking:
         """Take an answer."""
         answer = self._answers.get(frame.id)
         waits = answer is not None and not answer.done()
-        if isinstance(frame, frames.Answer) and frame.streams:
+        if isinstance(frame, frames.Answer | frames.Returned) and frame.streams:
             self._bodies.expect(frame.id, up=False)
             if not waits:
                 self._bodies.ignore(frame.id, up=False)
@@ -162,6 +165,41 @@ class Asking:
         """A number for an exchange that this node begins."""
         id, self._next = self._next, self._next + 2
         return id
+
+
+class Results:
+    """What a method there returns one after the other, each as the codec's text."""
+
+    def __init__(self, id: int, bodies: Bodies) -> None:
+        self._id = id
+        self._bodies = bodies
+        self._lines = _lines(bodies.read(id, up=False))
+
+    def __aiter__(self) -> Results:
+        return self
+
+    async def __anext__(self) -> str:
+        return await anext(self._lines)
+
+    async def aclose(self) -> None:
+        """Want no more of them, also if none was read."""
+        await self._lines.aclose()
+        self._bodies.ignore(self._id, up=False)
+
+
+async def _lines(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[str]:
+    """The lines of a body, which comes in pieces of any size."""
+    line = bytearray()
+    try:
+        async for piece in pieces:
+            *ends, begun = piece.split(b"\n")
+            for end in ends:
+                line += end
+                yield line.decode()
+                line.clear()
+            line += begun
+    finally:
+        await pieces.aclose()
 
 
 def _blocked() -> list[bytes]:

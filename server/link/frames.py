@@ -70,10 +70,11 @@ class Cancel(msgspec.Struct, array_like=True, tag=4):
 
 
 class Returned(msgspec.Struct, array_like=True, tag=5):
-    """What a call returned."""
+    """What a call returned; ``streams`` if lines with one result each are to come."""
 
     id: int
     result: str
+    streams: bool = False
 
 
 class Failed(msgspec.Struct, array_like=True, tag=6):

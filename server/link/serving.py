@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from durable import DurableError, DurableObjectId, Request, Unavailable, ValueRefused
 from durable.objects import codec
 from durable.objects.call_chain import continue_chain
+from durable.objects.http import aclose
 from durable.objects.log_context import note_request
 from durable.worker.dispatcher import is_awaited_elsewhere
 from server.link import frames
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# What a call returns crosses in one frame.
+# What a call returns crosses in one frame, or each part of it in one line.
 MAX_RESULT_BYTES = 1 << 26
 
 
@@ -70,12 +71,11 @@ class Serving:
         result = await self._objects.call(
             _target(frame), frame.method, frame.args, codec.decode(frame.props)
         )
-        if len(result) > MAX_RESULT_BYTES:
-            raise ValueRefused(
-                f"a result is at most {MAX_RESULT_BYTES} bytes as text, this has "
-                f"{len(result)}: return a part, or stream it with fetch()"
-            )
-        self._say(frames.Returned(frame.id, result))
+        if isinstance(result, str):
+            self._say(frames.Returned(frame.id, _limited(result)))
+            return
+        self._say(frames.Returned(frame.id, "", streams=True))
+        await self._bodies.send(frame.id, _lines(result), up=False)
 
     async def _fetch(self, frame: frames.Fetch) -> None:
         _continue(frame)
@@ -115,6 +115,24 @@ class Serving:
             self._say(frames.Failed(id, fault_of(error)))
         finally:
             self._bodies.ignore(id, up=True)
+
+
+def _limited(result: str) -> str:
+    if len(result) > MAX_RESULT_BYTES:
+        raise ValueRefused(
+            f"a result is at most {MAX_RESULT_BYTES} bytes as text, this has "
+            f"{len(result)}: return a part, or yield one after the other"
+        )
+    return result
+
+
+async def _lines(results: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    """Results as a body; the codec's text has no line feeds."""
+    try:
+        async for result in results:
+            yield _limited(result).encode() + b"\n"
+    finally:
+        await aclose(results)
 
 
 def _continue(frame: frames.Call | frames.Fetch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from durable import DurableError, Unavailable
 from durable.tasks import TaskScope
@@ -45,7 +45,7 @@ class Incoming:
             self.ended, self._error = True, error
             self._tell()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it comes.
 
         Raises:
@@ -150,7 +150,7 @@ class Bodies:
         """A body is to come: take its pieces until somebody reads them."""
         self._incoming[id, up] = Incoming(id, up=up, say=self._say)
 
-    async def read(self, id: int, *, up: bool) -> AsyncIterator[bytes]:
+    async def read(self, id: int, *, up: bool) -> AsyncGenerator[bytes]:
         """The pieces of an expected body."""
         pieces = self._incoming[id, up].pieces()
         try:
@@ -158,7 +158,7 @@ class Bodies:
                 yield piece
         finally:
             self._incoming.pop((id, up), None)
-            await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+            await pieces.aclose()
 
     def ignore(self, id: int, *, up: bool) -> None:
         """Nobody will read it (any more)."""

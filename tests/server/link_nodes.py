@@ -133,9 +133,9 @@ class Node:
 
     async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         sent = codec.encode_text([list(args), kwargs])
-        return codec.decode(
-            await self.peer.objects.call(TARGET, method, sent, {"p": 1})
-        )
+        returned = await self.peer.objects.call(TARGET, method, sent, {"p": 1})
+        assert isinstance(returned, str), "it streams"
+        return codec.decode(returned)
 
 
 @asynccontextmanager

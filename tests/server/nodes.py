@@ -104,7 +104,10 @@ class Caller:
 
     async def reply(self, method: str, *args: Any) -> dict[str, Any]:
         """The frame that answers a call."""
-        call_id = await self.send_call(method, *args)
+        return await self.answer(await self.send_call(method, *args))
+
+    async def answer(self, call_id: str) -> dict[str, Any]:
+        """The frame that answers this call."""
         while True:
             message = await self.websocket.receive(LIMIT)
             assert message.type is aiohttp.WSMsgType.TEXT, message
