@@ -18,26 +18,11 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from durable.domain import ownership_pace as pace
 from durable.domain import ownership_steps as steps
 from durable.domain.ownership_steps import Effect, Event, Phase
 from durable.domain.placement import Placement, WorkerRow
 from durable.domain.writes import Claim
-
-# Seconds between two looks at who is live and what is free, on average.
-LOOK_SECONDS = 0.5
-# Where there are others: shards claimed in a round, and seconds to the next round.
-CLAIMS_A_ROUND = 64
-ROUND_SECONDS = 0.01
-# How long, for each place in the ranking, a worker leaves a free shard to those before
-# it: one that its owner has lost (who comes first of all, and may be back at once), and
-# one that was released.
-LOST_RANK_SECONDS = 0.2
-FREE_RANK_SECONDS = 2.0
-# Shards that are being handed over at a time, and are begun in a second.
-HAND_OVER_AT_ONCE = 32
-# For so long the live workers must be the same before shards move.
-SETTLED_SECONDS = 1.0
-REOPEN_SECONDS = 1.0  # until a lane is tried for again
 
 _NEVER = float("inf")
 
@@ -85,6 +70,7 @@ class Ownership:
         self._lane_open = self._opening = False
         self._reopen_at = -_NEVER
         self._looking = self._has_looked = self._more = False
+        self._hurried = 0
         self._look_at = -_NEVER
         self._draining = self._drained = False
         self.wake_at = _NEVER
@@ -133,7 +119,7 @@ class Ownership:
 
     def _lane_failed(self, _: steps.LaneFailed) -> None:
         self._opening = False
-        self._reopen_at = self._now + REOPEN_SECONDS * (0.5 + self._draw())
+        self._reopen_at = self._now + pace.REOPEN_SECONDS * (0.5 + self._draw())
 
     def _lane_lost(self, _: steps.LaneLost) -> None:
         served, ending = self._with(Phase.SERVED), self._with(*_GOING)
@@ -158,11 +144,15 @@ class Ownership:
 
     def _woken(self, _: steps.Woken) -> None:
         self._look_at = self._now
+        self._hurried = pace.HURRIED_LOOKS
 
     def _looked(self, event: steps.Looked) -> None:
         self._looking = False
         if self._look_at > self._now or event.live is None:  # Not woken meanwhile.
-            self._look_at = self._now + LOOK_SECONDS * (0.5 + self._draw())
+            hurries = self._hurried > 0 and not event.free
+            self._hurried -= hurries
+            seconds = pace.HURRY_SECONDS if hurries else pace.LOOK_SECONDS
+            self._look_at = self._now + seconds * (0.5 + self._draw())
         if event.live is None or self._draining or not self._lane_open:
             return
         self._has_looked = True
@@ -184,24 +174,27 @@ class Ownership:
 
     def _plan_claims(self, free: Iterable[tuple[int, UUID | None]]) -> None:
         since, now = {}, self._now
+        # Ours before others', who may still come for theirs.
+        ours: list[int] = []
         due: list[tuple[float, int]] = []
         for shard, owner in free:
             if shard in self._phase:
                 continue
             since[shard] = self._free_since.get(shard, now)
             patience = self._patience(shard, owner)
-            if since[shard] + patience <= now:
-                due.append((patience, shard))
-            else:
+            if since[shard] + patience > now:
                 self._look_at = min(self._look_at, since[shard] + patience)
+            elif self._alone or self._placement.preferred(shard) == self._me:
+                ours.append(shard)
+            else:
+                due.append((patience, shard))
         self._free_since = since
-        due.sort()
-        chosen = due if self._alone else due[:CLAIMS_A_ROUND]
-        self._more = len(chosen) < len(due)
+        chosen = ours + [shard for _, shard in sorted(due)[: pace.CLAIMS_A_ROUND]]
+        self._more = len(chosen) < len(ours) + len(due)
         if self._more:
-            self._look_at = now + ROUND_SECONDS * (1 + self._draw())
+            self._look_at = now + pace.ROUND_SECONDS * (1 + self._draw())
         if chosen:
-            self._lock([shard for _, shard in chosen])
+            self._lock(chosen)
 
     def _patience(self, shard: int, owner: UUID | None) -> float:
         rank = self._placement.rank(shard, self._me)
@@ -210,8 +203,8 @@ class Ownership:
         if owner == self._me or self._alone:
             return 0.0
         if owner is not None:
-            return (rank + 1) * LOST_RANK_SECONDS
-        return rank * FREE_RANK_SECONDS
+            return (rank + 1) * pace.LOST_RANK_SECONDS
+        return rank * pace.FREE_RANK_SECONDS
 
     # --- claiming
 
@@ -279,7 +272,7 @@ class Ownership:
 
     def _plan_hand_over(self) -> None:
         if self._alone or self._now < max(
-            self._next_hand_over, self._placed_at + SETTLED_SECONDS
+            self._next_hand_over, self._placed_at + pace.SETTLED_SECONDS
         ):
             return
         elsewhere = [
@@ -293,7 +286,7 @@ class Ownership:
             self._hand_over(elsewhere)
 
     def _hand_over(self, claims: list[Claim]) -> None:
-        room = HAND_OVER_AT_ONCE - len(self._with(*_GOING))
+        room = pace.HAND_OVER_AT_ONCE - len(self._with(*_GOING))
         chosen = claims if self._alone else claims[: max(room, 0)]
         for claim in chosen:
             self._set(claim.shard, Phase.ENDING)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 from uuid import UUID
 
 import pytest
 
 from durable.domain import ownership_steps as steps
-from durable.domain.ownership import (
+from durable.domain.ownership import Ownership
+from durable.domain.ownership_pace import (
     CLAIMS_A_ROUND,
     FREE_RANK_SECONDS,
     HAND_OVER_AT_ONCE,
+    HURRIED_LOOKS,
+    HURRY_SECONDS,
     LOST_RANK_SECONDS,
     SETTLED_SECONDS,
-    Ownership,
 )
 from durable.domain.placement import Placement, WorkerRow
 from durable.domain.writes import Claim
@@ -87,19 +90,41 @@ def test_a_node_alone_claims_everything_in_one_round() -> None:
     assert node.machine.settled
 
 
-def test_among_others_it_claims_its_own_a_round_at_a_time() -> None:
+def test_among_others_it_claims_its_own_at_once() -> None:
     node = Driven()
     node.feed(steps.LaneOpened())
     node.look(ME, OTHER, free=[(s, None) for s in range(SHARDS)])
-    first = node.only(steps.Lock).shards
-    assert len(first) == CLAIMS_A_ROUND
-    assert set(first) < set(MINE)
+    assert node.only(steps.Lock).shards == MINE
     node.obtain()
     assert not node.machine.settled
-    rest = [(s, None) for s in range(SHARDS) if s not in first]
-    node.look(ME, OTHER, free=rest)
-    second = node.only(steps.Lock).shards
-    assert set(second) < set(MINE) - set(first)
+
+
+def test_what_others_come_first_for_is_claimed_a_round_at_a_time() -> None:
+    node = Driven()
+    node.feed(steps.LaneOpened())
+    free = [(s, None) for s in OTHERS]
+    while not node.has(steps.Lock):
+        node.look(ME, OTHER, free=free)
+    first = node.only(steps.Lock).shards
+    assert len(first) == CLAIMS_A_ROUND
+    node.obtain()
+    assert not node.machine.settled
+    node.look(ME, OTHER, free=free[CLAIMS_A_ROUND:])
+    assert set(node.only(steps.Lock).shards) < set(OTHERS) - set(first)
+
+
+def test_who_is_woken_looks_again_soon_until_something_is_free() -> None:
+    node = Driven()
+    node.feed(steps.LaneOpened())
+    node.look(ME, OTHER)
+    node.feed(steps.Woken())
+    looked = []
+    for _ in range(HURRIED_LOOKS + 2):
+        node.look(ME, OTHER)
+        looked.append(node.now)
+    pauses = [b - a for a, b in pairwise(looked)]
+    assert pauses[:HURRIED_LOOKS] == pytest.approx([HURRY_SECONDS] * HURRIED_LOOKS)
+    assert pauses[HURRIED_LOOKS] > 5 * HURRY_SECONDS
 
 
 @pytest.mark.parametrize(

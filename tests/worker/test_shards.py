@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durable import DurableError, Unavailable
-from durable.domain import ownership
+from durable.domain import ownership_pace
 from durable.domain.errors import Moved
 from durable.domain.placement import Placement
 from durable.domain.writes import Claim
@@ -240,7 +240,7 @@ async def test_a_worker_whose_lane_is_gone_is_live_but_not_present(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Another lane would be there before Postgres has noticed the end of this one.
-    monkeypatch.setattr(ownership, "REOPEN_SECONDS", 60)
+    monkeypatch.setattr(ownership_pace, "REOPEN_SECONDS", 60)
     async with worker(database_url) as place:
         async with Database(database_url, limit=5, size=1, name="t") as database:
             place.worker.shards.lane._lose(Unavailable("gone"))
