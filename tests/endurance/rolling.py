@@ -197,7 +197,7 @@ async def run(
     """All parts, on a fleet and a Postgres of its own."""
     outcome = Outcome(tell)
     async with database(work, shards) as dsn:
-        fleet = Fleet(dsn=dsn, work=work)
+        fleet = Fleet(dsn=dsn, work=work, settings={"DURABLE_SHARDS": str(shards)})
         async with fleet.running(FRONTS, workers):
             rolling = Rolling(
                 fleet=fleet, outcome=outcome, sockets=sockets, every=every
