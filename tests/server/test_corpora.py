@@ -12,7 +12,7 @@ import struct
 import time
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -25,17 +25,30 @@ MIB = 1 << 20
 LIMIT = 20
 
 
-@pytest.fixture
-async def running(database_url: str, tmp_path: Path) -> AsyncIterator[Node]:
-    async with node(
-        database_url,
-        tmp_path / "log",
-        APP,
-        DURABLE_IDLE_CONNECTION_SECONDS="1",
-        DURABLE_BODY_SECONDS="1",
-        DURABLE_MAX_BODY_BYTES="100000",
-        DURABLE_MAX_MESSAGE_BYTES="1MiB",
-    ) as running:
+SETTINGS = {
+    "DURABLE_IDLE_CONNECTION_SECONDS": "1",
+    "DURABLE_BODY_SECONDS": "1",
+    "DURABLE_MAX_BODY_BYTES": "100000",
+    "DURABLE_MAX_MESSAGE_BYTES": "1MiB",
+}
+
+
+@pytest.fixture(params=["both", "front"])
+async def running(
+    request: pytest.FixtureRequest, database_url: str, tmp_path: Path
+) -> AsyncIterator[Node]:
+    """A node that owns the agents, and a front end whose worker does."""
+    async with AsyncExitStack() as stack:
+
+        async def start(role: str) -> Node:
+            starting = node(
+                database_url, tmp_path / role, APP, DURABLE_ROLE=role, **SETTINGS
+            )
+            return await stack.enter_async_context(starting)
+
+        if request.param == "front":
+            await start("worker")
+        running = await start(request.param)
         yield running
         async with client(running.url) as one:
             assert (await one.get(PATH))[0] == 200, "it serves on"
