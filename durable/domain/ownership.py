@@ -20,6 +20,7 @@ from uuid import UUID
 
 from durable.domain import ownership_pace as pace
 from durable.domain import ownership_steps as steps
+from durable.domain.free_shards import FreeShards
 from durable.domain.ownership_steps import Effect, Event, Phase
 from durable.domain.placement import Placement, WorkerRow
 from durable.domain.writes import Claim
@@ -63,7 +64,7 @@ class Ownership:
         self._resumed: list[Claim] | None = None
         self._placement = Placement.of(shards, [row])
         self._placed_at = -_NEVER
-        self._free_since: dict[int, float] = {}
+        self._free = FreeShards(row.id)
         # Shards that we took although another is preferred: not given back before.
         self._kept_until: dict[int, float] = {}
         self._next_hand_over = -_NEVER
@@ -127,6 +128,7 @@ class Ownership:
         self._claims.clear()
         self._locked_at.clear()
         self._waiting.clear()
+        self._free.forget()
         for shards in self._in.values():
             shards.clear()
         self._lane_open = False
@@ -170,45 +172,22 @@ class Ownership:
 
     @property
     def _alone(self) -> bool:
-        return all(worker == self._me for worker, _ in self._placement.workers)
+        return self._placement.is_alone(self._me)
 
     def _plan_claims(self, free: Iterable[tuple[int, UUID | None]]) -> None:
-        since, now = {}, self._now
-        # Ours before others', who may still come for theirs.
-        ours: list[int] = []
-        due: list[tuple[float, int]] = []
-        for shard, owner in free:
-            if shard in self._phase:
-                continue
-            since[shard] = self._free_since.get(shard, now)
-            patience = self._patience(shard, owner)
-            if since[shard] + patience > now:
-                self._look_at = min(self._look_at, since[shard] + patience)
-            elif self._alone or self._placement.preferred(shard) == self._me:
-                ours.append(shard)
-            else:
-                due.append((patience, shard))
-        self._free_since = since
-        chosen = ours + [shard for _, shard in sorted(due)[: pace.CLAIMS_A_ROUND]]
-        self._more = len(chosen) < len(ours) + len(due)
-        if self._more:
+        now = self._now
+        plan = self._free.plan(now, free, self._phase, self._placement)
+        self._more = plan.more
+        self._look_at = min(self._look_at, plan.look_at)
+        if plan.more:
             self._look_at = now + pace.ROUND_SECONDS * (1 + self._draw())
-        if chosen:
-            self._lock(chosen)
-
-    def _patience(self, shard: int, owner: UUID | None) -> float:
-        rank = self._placement.rank(shard, self._me)
-        if rank is None:
-            return _NEVER
-        if owner == self._me or self._alone:
-            return 0.0
-        if owner is not None:
-            return (rank + 1) * pace.LOST_RANK_SECONDS
-        return rank * pace.FREE_RANK_SECONDS
+        self._lock(plan.chosen)
 
     # --- claiming
 
     def _lock(self, shards: list[int]) -> None:
+        if not shards:
+            return
         for shard in shards:
             self._set(shard, Phase.LOCKING)
         self._effects.append(steps.Lock(shards))
@@ -353,7 +332,11 @@ class Ownership:
             if not self._opening and self._now >= self._reopen_at:
                 self._opening = True
                 self._effects.append(steps.OpenLane())
-        elif self._may_look and self._now >= self._look_at:
+            return
+        if self._may_look:
+            # Without another look: the lock is what decides.
+            self._lock(self._free.due(self._now, self._phase))
+        if self._may_look and self._now >= self._look_at:
             self._looking = True
             self._look_at = _NEVER
             self._effects.append(steps.Look(len(self._phase) < self._count))
@@ -370,7 +353,7 @@ class Ownership:
             if not self._lane_open and not self._opening:
                 times.append(self._reopen_at)
             elif self._may_look:
-                times.append(self._look_at)
+                times += [self._look_at, self._free.due_at]
         self.wake_at = min(times, default=_NEVER)
 
     def _set(self, shard: int, phase: Phase | None) -> None:

@@ -89,6 +89,10 @@ class Placement:
             ]
         return known
 
+    def is_alone(self, worker: UUID) -> bool:
+        """Whether nobody else may own anything."""
+        return all(other == worker for other, _ in self.workers)
+
     def preferred(self, shard: int) -> UUID | None:
         """Who should own a shard; None if nobody may."""
         ranked = self.ranked(shard)

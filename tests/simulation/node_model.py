@@ -269,7 +269,7 @@ class Node:
         for claim in effect.claims:
             self.claims[claim.shard] = claim
             self.leaving.discard(claim.shard)
-            self.world.served(claim, self)
+            self.world.served(claim)
 
     def _suspend(self, effect: steps.Suspend) -> None:
         for life in self._in(effect.claims):
@@ -279,7 +279,7 @@ class Node:
         assert self.lane is not None
         for claim in effect.claims:
             self.claims[claim.shard] = claim
-            self.world.served(claim, self)
+            self.world.served(claim)
         lives = [life for life in self.lives.values() if life.shard in self.claims]
         for life in lives:
             life.rows.claim = self.claims[life.shard]

@@ -68,8 +68,8 @@ class Operation:
             world.violated("I3", f"{log!r} left, {committed!r} is committed")
         if not log.startswith(self.known):
             world.violated("I2", f"{log!r} left, {self.known!r} was known")
-        serving = world.serving.get(self.shard)
-        if serving is not life.node:
+        serving = world.serving[self.shard]
+        if serving.epoch > life.rows.claim.epoch:
             world.violated("I4", f"{life.rows.claim} answers, {serving} serves")
         if len(log) > len(world.known.get(self.object_id, "")):
             world.known[self.object_id] = log
@@ -102,8 +102,9 @@ class World:
         self._order = count()
         self._numbers = count(1)
         self._operations = count(1)
-        # Who was the last to let events in, by shard.
-        self.serving: dict[int, Node] = {}
+        # The newest claim that lets events in, by shard. Who slept past its lease may
+        # open later under an older one: nothing of it may leave.
+        self.serving: dict[int, Claim] = {}
         self.known: dict[int, str] = {}
         self.beats: dict[UUID | None, float] = {}
         self.postgres = Postgres(self, SHARDS)
@@ -208,9 +209,11 @@ class World:
             if node is not None and beat > self.now - LEASE
         ]
 
-    def served(self, claim: Claim, node: Node) -> None:
+    def served(self, claim: Claim) -> None:
         """A node lets events in under a claim."""
-        self.serving[claim.shard] = node
+        before = self.serving.get(claim.shard)
+        if before is None or claim.epoch > before.epoch:
+            self.serving[claim.shard] = claim
 
     # --- clients
 
