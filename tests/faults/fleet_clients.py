@@ -133,7 +133,7 @@ class Clients:
         return answer
 
     async def peek(self, name: str, url: str) -> int | None:
-        """Ask for what an agent has in memory; the process that answered, if one did."""
+        """Ask for what an agent has in memory; the process that answered."""
         start = time.monotonic()
         answer = await self._ask("GET", self.where(name, url), params={"peek": "1"})
         if answer is None:

@@ -210,6 +210,12 @@ class PostgresTap:
             if session(link.frontend.application):
                 link.strand()
 
+    def end(self, session: Callable[[str], bool]) -> None:
+        """End such sessions for both sides."""
+        for link in list(self._links):
+            if session(link.frontend.application):
+                link.close()
+
     async def start(self) -> int:
         """Listen; the port."""
         loop = asyncio.get_running_loop()
