@@ -52,7 +52,7 @@ def check(history: AgentHistory) -> list[Anomaly]:
         found += check_list(history.of_kind(kind), reads, kind)
     for (socket, kind), operations in history.replies.items():
         found += check_socket(socket, kind, operations)
-    return found + check_observations(history)
+    return found + check_peeks(history) + check_observations(history)
 
 
 def _list_read(read: Read, kind: Kind) -> ListRead:
@@ -200,6 +200,28 @@ def check_socket(
 def _position(operation: Operation) -> int:
     assert operation.position is not None
     return operation.position
+
+
+def check_peeks(history: AgentHistory) -> list[Anomaly]:
+    """A count in memory holds all that was shown or acknowledged before the question.
+
+    And it is never more than what is durable for whoever asks later.
+    """
+    shown = [(o.end, o.position) for o in history.of_kind(Kind.INCREMENT) if o.position]
+    shown += [(peek.end, peek.count) for peek in history.peeks]
+    shown.sort()
+    asked = [(p.start, p.count, "peeked at the past") for p in history.peeks]
+    asked += [(r.start, r.count, "peeked at the future") for r in history.reads]
+    found = []
+    most, seen = 0, 0
+    for start, count, name in sorted(asked):
+        while seen < len(shown) and shown[seen][0] < start:
+            most = max(most, shown[seen][1])
+            seen += 1
+        if count < most:
+            detail = f"{count} at {start}, was {most}"
+            found.append(Anomaly(name=name, detail=detail))
+    return found
 
 
 def check_observations(history: AgentHistory) -> list[Anomaly]:

@@ -39,18 +39,21 @@ from tests.faults.fleet_nodes import (
     end_sessions,
     quarantined,
 )
+from tests.faults.fleet_races import RACES, Race
 from tests.faults.history import AgentHistory, Kind, Tally, tally
 from tests.faults.strikes import Moment, Strike, strike
 
 SHARDS = 1024
 NODES = 3
 AGENTS = 12
+QUIET = 8  # besides, for races
 HTTP_CLIENTS = 8
 SOCKET_DEPTH = 2
 ROUNDS_OF_A_CHAPTER = 5
 FAULTS = (
     *("kill", "stop", "kill", "cut", "kill", "drain"),
     *("kill", "crash", "kill", "sessions"),
+    *RACES,
 )
 # After a kill: a lost link, a claim, and W; on a machine that others use, too.
 KILL_SECONDS = 3.0
@@ -114,6 +117,7 @@ class FleetCampaign:
     report: Report
     tell: Callable[[str], None]
     faults: Sequence[str] = FAULTS
+    chapter: int = ROUNDS_OF_A_CHAPTER
     _nodes: list[Node] = field(default_factory=list)
     _histories: dict[str, AgentHistory] = field(default_factory=dict)
     _told: dict[str, list[Told]] = field(default_factory=dict)
@@ -134,7 +138,7 @@ class FleetCampaign:
                 stack.push_async_callback(node.end)
             number = 0
             while number < rounds and time.monotonic() < end:
-                chapter = min(ROUNDS_OF_A_CHAPTER, rounds - number)
+                chapter = min(self.chapter, rounds - number)
                 await self._chapter(number, chapter)
                 number += chapter
                 if self.report.anomalies:
@@ -149,15 +153,17 @@ class FleetCampaign:
         """Some rounds with agents of their own, and the judgement of their lives."""
         names = [
             f"{kind}/s{self.report.seed}-{first}-{i}"
-            for i in range(AGENTS // 2)
+            for i in range((AGENTS + QUIET) // 2)
             for kind in ("key", "sql")
         ]
+        busy, quiet = names[:AGENTS], names[AGENTS:]
         self._histories = {name: AgentHistory() for name in names}
         self._told = {name: [] for name in names}
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=LIMIT) as session:
             clients = Clients(
                 urls=lambda: [n.server.url for n in self._nodes if n.reachable],
+                busy=busy,
                 histories=self._histories,
                 told=self._told,
                 random=self._chance,
@@ -166,15 +172,14 @@ class FleetCampaign:
             )
             await self._all_served(clients)
             load = [
-                asyncio.create_task(clients.over_sockets(n, SOCKET_DEPTH))
-                for n in names
+                asyncio.create_task(clients.over_sockets(n, SOCKET_DEPTH)) for n in busy
             ]
             load += [
                 asyncio.create_task(clients.over_http()) for _ in range(HTTP_CLIENTS)
             ]
             try:
                 for number in range(first, first + rounds):
-                    await self._round(number, clients)
+                    await self._round(number, clients, quiet)
                     self._raise_of(load)
             finally:
                 for task in load:
@@ -189,7 +194,7 @@ class FleetCampaign:
             if task.done():
                 task.result()
 
-    async def _round(self, number: int, clients: Clients) -> None:
+    async def _round(self, number: int, clients: Clients, quiet: Sequence[str]) -> None:
         fault = self.faults[number % len(self.faults)]
         victim, name = await self._victim(clients)
         other = self._chance.choice([n for n in self._nodes if n is not victim])
@@ -210,6 +215,15 @@ class FleetCampaign:
         elif fault == "drain":
             victim.signal(signal.SIGTERM)
             restarting = asyncio.create_task(victim.restart())
+        elif fault in RACES:
+            await Race(
+                dsn=self.dsn,
+                nodes=self._nodes,
+                clients=clients,
+                quiet=quiet,
+                random=self._chance,
+            ).run(fault)
+            began = time.monotonic()
         else:
             await (crash_postgres if fault == "crash" else end_sessions)(self.dsn)
         limit = KILL_SECONDS if fault == "kill" else LEASE + 5.0
@@ -315,6 +329,7 @@ def run(
     seconds: float = float("inf"),
     faults: Sequence[str] = FAULTS,
     tell: Callable[[str], None] = print,
+    chapter: int = ROUNDS_OF_A_CHAPTER,
 ) -> Report:
     """A campaign on a Postgres of its own, which may crash."""
     with tempfile.TemporaryDirectory(prefix="durable-fleet-") as directory:
@@ -325,7 +340,12 @@ def run(
             async with embedded_postgres(work / ".durable") as dsn:
                 await asyncio.to_thread(migrate, dsn, SHARDS)
                 await FleetCampaign(
-                    dsn=dsn, work=work, report=report, tell=tell, faults=faults
+                    dsn=dsn,
+                    work=work,
+                    report=report,
+                    tell=tell,
+                    faults=faults,
+                    chapter=chapter,
                 ).run(rounds, seconds)
 
         try:
@@ -347,12 +367,24 @@ def main() -> int:
         "--failover", action="store_true", help="100 kills, and the p99 of them"
     )
     parser.add_argument("--faults", default=",".join(FAULTS), help="in this order")
+    parser.add_argument(
+        "--chapter",
+        type=int,
+        default=ROUNDS_OF_A_CHAPTER,
+        help="rounds between two judgements",
+    )
     chosen = parser.parse_args()
     report = Report(seed=chosen.seed)
     if chosen.failover:
         run(report, 100, faults=("kill",))
     else:
-        run(report, chosen.rounds, chosen.seconds, chosen.faults.split(","))
+        run(
+            report,
+            chosen.rounds,
+            chosen.seconds,
+            chosen.faults.split(","),
+            chapter=chosen.chapter,
+        )
     sys.stdout.write(f"{report}\n")
     return 1 if report.anomalies else 3 if report.void else 0
 

@@ -50,7 +50,12 @@ class Telling(Agent[Any, Any]):
         raise NotImplementedError
 
     async def on_request(self, request: Request) -> Response:
-        """GET reads; POST ?do=increment|append&token=… writes, there or elsewhere."""
+        """GET reads, all or ?peek=1 what is in memory.
+
+        POST ?do=increment|append&token=… writes, there or elsewhere.
+        """
+        if "peek" in request.query:
+            return Response.json(self.told(count=self.state["count"]))
         if request.method != "POST":
             return Response.json(self.told(**await self.read()))
         token, do = request.query["token"], request.query["do"]

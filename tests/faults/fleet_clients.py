@@ -12,13 +12,20 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
-from tests.faults.history import AgentHistory, Kind, Observation, Operation, Read
+from tests.faults.history import (
+    AgentHistory,
+    Kind,
+    Observation,
+    Operation,
+    Peek,
+    Read,
+)
 
 KINDS = tuple(Kind)
 SPACES = {"key": "KeyAgent", "sql": "SqlAgent"}
@@ -38,9 +45,13 @@ class Told:
 
 @dataclass(slots=True, kw_only=True)
 class Clients:
-    """All that they share; ``urls`` are the front ends that are there now."""
+    """All that they share; ``urls`` are the front ends that are there now.
+
+    ``busy``: the agents that are always under load.
+    """
 
     urls: Callable[[], list[str]]
+    busy: Sequence[str]
     histories: Mapping[str, AgentHistory]
     told: Mapping[str, list[Told]]
     random: random.Random
@@ -62,26 +73,35 @@ class Clients:
     async def over_http(self) -> None:
         """One client: an operation after the other, a read now and then."""
         while True:
-            name = self.random.choice(tuple(self.histories))
+            name = self.random.choice(self.busy)
             if self.random.random() < 0.1:
                 done = await self.read(name) is not None
             else:
-                done = await self._post(name, self.random.choice(KINDS))
+                kind, through = self.random.choice(KINDS), None
+                if self.random.random() < 0.25:
+                    # Through another agent: a call from one to the other.
+                    through = self.random.choice([n for n in self.busy if n != name])
+                done = await self.write(name, kind, self.token(), through=through)
             if not done:
                 # A front end that is gone refuses at once.
                 await asyncio.sleep(0.02)
 
-    async def _post(self, name: str, kind: Kind) -> bool:
-        history, token = self.histories[name], self.token()
+    async def write(
+        self,
+        name: str,
+        kind: Kind,
+        token: str,
+        url: str | None = None,
+        through: str | None = None,
+    ) -> bool:
+        """Do something once; whether it was acknowledged."""
         query = {"do": kind.value, "token": token}
-        at = name
-        if self.random.random() < 0.25:
-            # Through another agent: a call from one to the other.
-            at = self.random.choice([n for n in self.histories if n != name])
+        if through is not None:
             space, _, rest = name.partition("/")
             query |= {"through": SPACES[space], "name": rest}
-        operation = history.begin(kind, token, time.monotonic())
-        answer = await self._ask("POST", self.where(at), params=query)
+        operation = self.histories[name].begin(kind, token, time.monotonic())
+        where = self.where(through or name, url)
+        answer = await self._ask("POST", where, params=query)
         if answer is None:
             return False
         self._acknowledge(name, operation, answer)
@@ -111,6 +131,18 @@ class Clients:
         )
         self.told[name].append(Told(answer["at"], answer["instance"]))
         return answer
+
+    async def peek(self, name: str, url: str) -> int | None:
+        """Ask for what an agent has in memory; the process that answered."""
+        start = time.monotonic()
+        answer = await self._ask("GET", self.where(name, url), params={"peek": "1"})
+        if answer is None:
+            return None
+        self.histories[name].peeks.append(
+            Peek(start=start, end=time.monotonic(), count=answer["count"])
+        )
+        self.told[name].append(Told(answer["at"], answer["instance"]))
+        return int(answer["pid"])
 
     async def _ask(
         self, method: str, url: str, **options: Any

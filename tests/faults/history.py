@@ -59,6 +59,15 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """An agent's count as it had it in memory, in one answer of it."""
+
+    start: float
+    end: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
     """A state frame on a socket: the count that an agent showed its clients."""
 
@@ -76,6 +85,7 @@ class AgentHistory:
 
     operations: list[Operation] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    peeks: list[Peek] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
     replies: dict[tuple[str, Kind], list[Operation]] = field(
         default_factory=lambda: defaultdict(list)

@@ -5,11 +5,15 @@ its last byte was handed to Postgres' socket until the answer (``ReadyForQuery``
 handed to the node's. Because the tap runs on the event loop of the test, a callback
 that kills the node at such a moment can't be overtaken by the answer: whether a kill
 hit a commit is known exactly, from outside of the node.
+
+It can also be a bad network: hold back what would commit, as if its last packet came
+late; lose one side of a connection only; refuse new ones.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import struct
 from collections import deque
 from collections.abc import Callable
@@ -25,19 +29,29 @@ def is_commit(statement: str) -> bool:
     return COMMIT_CALL in text or text == "commit"
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """On which sessions, by their application's name, the end of which statements."""
+
+    session: Callable[[str], bool]
+    statement: Callable[[str], bool]
+
+
 @dataclass(slots=True)
 class FrontendReader:
     """Reads what a client sends; ``requests`` counts what awaits ReadyForQuery.
 
-    Each entry of ``requests`` says whether that request commits.
+    Each entry of ``requests`` says whether that request commits. ``application`` is
+    the name that the session was given.
     """
 
     requests: deque[bool] = field(default_factory=deque)
     negotiations: int = 0
+    application: str = ""
     _buffer: bytearray = field(default_factory=bytearray)
     _started: bool = False
     _commits: bool = False
-    _statements: dict[bytes, bool] = field(default_factory=dict)
+    _statements: dict[bytes, str] = field(default_factory=dict)
 
     def feed(self, data: bytes) -> bool:
         """Take bytes; whether they completed a request that commits."""
@@ -46,6 +60,38 @@ class FrontendReader:
         while (message := self._next()) is not None:
             committed |= self._read(*message)
         return committed
+
+    def split(self, data: bytes, holds: Callable[[str], bool]) -> int | None:
+        """How many of these bytes may pass so that the statement isn't committed.
+
+        That is up to a COMMIT, or up to the Sync that ends an implicit transaction;
+        None if there is no such end in them.
+        """
+        probe = copy.deepcopy(self)
+        behind = len(probe._buffer)
+        probe._buffer += data
+        total = behind + len(data)
+        meant = False
+        while True:
+            start = total - len(probe._buffer)
+            message = probe._next()
+            if message is None:
+                return None
+            kind, body = message
+            if kind == b"B":
+                meant |= holds(probe._statement(body))
+            probe._read(kind, body)
+            text = ""
+            if kind == b"P":
+                text = probe._statements[body.split(b"\0", 1)[0]]
+            ends = text.strip().lower() == "commit" and holds(text)
+            if ends or (meant and kind == b"S"):
+                return max(0, start - behind)
+
+    def _statement(self, bind: bytes) -> str:
+        """The text of what is bound."""
+        _, name, _ = bind.split(b"\0", 2)
+        return self._statements.get(name, "")
 
     def _next(self) -> tuple[bytes, bytes] | None:
         """Cut one complete message off the buffer: its type and body."""
@@ -65,10 +111,9 @@ class FrontendReader:
             self._read_startup(body)
         elif kind == b"P":
             name, statement, _ = body.split(b"\0", 2)
-            self._statements[name] = is_commit(statement.decode())
+            self._statements[name] = statement.decode()
         elif kind == b"B":
-            _, name, _ = body.split(b"\0", 2)
-            self._commits |= self._statements.get(name, False)
+            self._commits |= is_commit(self._statement(body))
         elif kind == b"Q":
             return self._end_request(is_commit(body.rstrip(b"\0").decode()))
         elif kind == b"S":
@@ -80,6 +125,9 @@ class FrontendReader:
             self.negotiations += 1
             return
         self._started = True
+        words = body[4:].split(b"\0")
+        named = dict(zip(words[::2], words[1::2], strict=False))
+        self.application = named.get(b"application_name", b"").decode()
         self.requests.append(False)  # authentication also ends with ReadyForQuery
 
     def _end_request(self, commits: bool) -> bool:
@@ -133,12 +181,40 @@ class PostgresTap:
         self.commits_sent = 0
         # While it is cut, bytes are swallowed in both directions and nothing is closed.
         self.is_cut = False
+        # Whether new connections are closed at once.
+        self.refuses = False
+        # What is held back, on each connection from its next such statement on.
+        self.hold: Hold | None = None
 
     def heal(self) -> None:
         """Let bytes through again: on new connections, the old ones have lost some."""
-        self.is_cut = False
+        self.is_cut = self.refuses = False
+        self.let_go()
         for link in list(self._links):
             link.close()
+
+    @property
+    def held(self) -> list[_NodeSide]:
+        """The connections on which something is held back."""
+        return [link for link in self._links if link.is_held]
+
+    def let_go(self) -> None:
+        """Hold nothing back any more."""
+        self.hold = None
+        for link in self.held:
+            link.let_go()
+
+    def strand(self, session: Callable[[str], bool]) -> None:
+        """End such sessions; the node isn't told, what it sends there is swallowed."""
+        for link in self._links:
+            if session(link.frontend.application):
+                link.strand()
+
+    def end(self, session: Callable[[str], bool]) -> None:
+        """End such sessions for both sides."""
+        for link in list(self._links):
+            if session(link.frontend.application):
+                link.close()
 
     async def start(self) -> int:
         """Listen; the port."""
@@ -182,7 +258,10 @@ class PostgresTap:
 
 
 class _NodeSide(asyncio.Protocol):
-    """The connection that the node opened."""
+    """The connection that the node opened.
+
+    ``before``: what came along with what is held back, and was let through.
+    """
 
     def __init__(self, tap: PostgresTap, target: tuple[str, int]) -> None:
         self._tap = tap
@@ -193,12 +272,17 @@ class _NodeSide(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.frontend = FrontendReader()
         self.backend = BackendReader()
+        self._held: bytearray | None = None
+        self._stranded = False
+        self.before = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self._tap.opened(self)
-        if not self._tap.is_cut:
+        if self._tap.refuses:
+            self.close()
+        elif not self._tap.is_cut:
             self._dial = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
@@ -220,12 +304,48 @@ class _NodeSide(asyncio.Protocol):
         self._early.clear()
 
     def data_received(self, data: bytes) -> None:
-        if self._tap.is_cut:
+        if self._tap.is_cut or self._stranded:
             return
         if self._postgres is None:
             self._early += data
+        elif self._held is not None:
+            self._held += data
         else:
-            self._forward(data)
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        hold, passes = self._tap.hold, None
+        if hold is not None and hold.session(self.frontend.application):
+            passes = self.frontend.split(data, hold.statement)
+        if passes is not None:
+            self.before, rest = data[:passes], data[passes:]
+            self._held = bytearray(rest)
+            data = self.before
+        self._forward(data)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether something is held back here."""
+        return self._held is not None
+
+    def let_go(self) -> None:
+        """Hand on what was held back, also of a node that is gone."""
+        held, self._held = self._held, None
+        if held is not None and self._postgres is not None and not self._stranded:
+            self._forward(bytes(held))
+        if self.transport is None or self.transport.is_closing():
+            self._end()
+
+    def forsake(self) -> None:
+        """Break the connection for the node; Postgres still gets what is held back."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def strand(self) -> None:
+        """Break the connection for Postgres; the node hears nothing of it."""
+        self._stranded = True
+        if self._postgres is not None:
+            self._postgres.abort()
 
     def _forward(self, data: bytes) -> None:
         assert self._postgres is not None
@@ -242,21 +362,34 @@ class _NodeSide(asyncio.Protocol):
 
     def answer(self, data: bytes) -> None:
         """Hand Postgres' bytes to the node."""
-        if self._tap.is_cut:
+        if self._tap.is_cut or self._stranded:
             return
         assert self.transport is not None
         answered = self.backend.feed(data, self.frontend)
         requests = self.frontend.requests
         if any(requests[i] for i in range(answered)):
             self._tap.commit_answered()
-        self.transport.write(data)
+        if not self.transport.is_closing():
+            self.transport.write(data)
         for _ in range(answered):
             requests.popleft()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._held is None:
+            self._end()
+
+    def _end(self) -> None:
         self._tap.closed(self)
         if self._postgres is not None:
             self._postgres.close()
+
+    def postgres_lost(self) -> None:
+        """Postgres' side has ended: so does the node's, unless it isn't to know."""
+        self._held = None
+        if not self._stranded:
+            self.close()
+            if self.transport is None or self.transport.is_closing():
+                self._tap.closed(self)
 
     def close(self) -> None:
         """End both sides."""
@@ -274,4 +407,4 @@ class _PostgresSide(asyncio.Protocol):
         self._node.answer(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._node.close()
+        self._node.postgres_lost()
