@@ -44,6 +44,8 @@ bench: .venv/.dev-installed  ## measure, against the same work done plainly
 # SOAK_SECONDS and SOAK_SEED choose how long the fleet is under faults, and which ones.
 soak: .venv/.dev-installed  ## the long runs
 	$(BIN)/python -m pytest -m soak --timeout=7200 $(ARGS)
+	$(BIN)/python -m tests.simulation
+	$(BIN)/python -m tests.faults.mutants
 	$(BIN)/python -m tests.wire.mutants
 
 simulate: .venv/.dev-installed  ## 10,000 seeds of the ownership protocol, within a minute

@@ -23,7 +23,8 @@ import asyncpg
 from tests.faults.fleet_clients import Clients
 from tests.faults.fleet_nodes import LEASE, Node
 from tests.faults.history import Kind
-from tests.faults.tap import COMMIT_CALL, Hold, is_commit
+from tests.faults.tap import Hold
+from tests.faults.tap_readers import COMMIT_CALL, is_commit
 
 # How long something is held back at most; less than what the fleet's sessions bear.
 HELD_SECONDS = 1.2

@@ -9,7 +9,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from tests.faults.tap import FrontendReader, PostgresTap, is_commit
+from tests.faults.tap import PostgresTap
+from tests.faults.tap_readers import FrontendReader, is_commit
 
 FUNCTION = """
     CREATE SCHEMA durable;
