@@ -33,6 +33,12 @@ class FreeShards:
         self._since: dict[int, float] = {}
         # When to try for those that are ours, and may have their lost owner back.
         self._try_at: dict[int, float] = {}
+        # Owners whose link broke, too: they won't be back so soon.
+        self._lost_until: dict[UUID, float] = {}
+
+    def is_lost(self, owner: UUID, *, until: float) -> None:
+        """The link to a node broke; it isn't waited for."""
+        self._lost_until[owner] = until
 
     @property
     def due_at(self) -> float:
@@ -64,7 +70,9 @@ class FreeShards:
             if shard in held:
                 continue
             since[shard] = self._since.get(shard, now)
-            patience = 0.0 if alone else self._patience(shard, owner, placement)
+            patience = 0.0
+            if not alone:
+                patience = self._patience(now, shard, owner, placement)
             is_ours = alone or placement.preferred(shard) == self._me
             if since[shard] + patience <= now:
                 if is_ours:
@@ -84,12 +92,15 @@ class FreeShards:
         """The lane is lost: look anew."""
         self._try_at = {}
 
-    def _patience(self, shard: int, owner: UUID | None, placement: Placement) -> float:
+    def _patience(
+        self, now: float, shard: int, owner: UUID | None, placement: Placement
+    ) -> float:
         rank = placement.rank(shard, self._me)
         if rank is None:
             return _NEVER
         if owner == self._me:
             return 0.0
         if owner is not None:
-            return (rank + 1) * pace.LOST_RANK_SECONDS
+            may_be_back = self._lost_until.get(owner, -_NEVER) <= now
+            return (rank + may_be_back) * pace.LOST_RANK_SECONDS
         return rank * pace.FREE_RANK_SECONDS

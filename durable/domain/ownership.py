@@ -144,9 +144,11 @@ class Ownership:
 
     # --- looking
 
-    def _woken(self, _: steps.Woken) -> None:
+    def _woken(self, event: steps.Woken) -> None:
         self._look_at = self._now
         self._hurried = pace.HURRIED_LOOKS
+        if event.lost is not None:
+            self._free.is_lost(event.lost, until=self._now + self._lease)
 
     def _looked(self, event: steps.Looked) -> None:
         self._looking = False

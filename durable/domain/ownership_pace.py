@@ -11,8 +11,8 @@ HURRY_SECONDS = 0.04
 CLAIMS_A_ROUND = 64
 ROUND_SECONDS = 0.01
 # How long, for each place in the ranking, a worker leaves a free shard to those before
-# it: one that its owner has lost (who comes first of all, and may be back at once), and
-# one that was released.
+# it: one that its owner has lost (who comes first of all, and may be back at once, but
+# if the link to it broke, too), and one that was released.
 LOST_RANK_SECONDS = 0.1
 FREE_RANK_SECONDS = 2.0
 # Shards that are being handed over at a time, and are begun in a second.

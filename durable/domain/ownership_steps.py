@@ -124,7 +124,9 @@ class DrainAsked:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """A hint: look again at once."""
+    """A hint: look again at once. ``lost``: the node whose link has just broken."""
+
+    lost: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

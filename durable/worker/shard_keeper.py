@@ -168,10 +168,13 @@ class ShardKeeper:
         except TimeoutError:
             log.warning("started without all the shards that were to be had")
 
-    def wake(self) -> None:
-        """Look at once who is live and what is free: something has changed."""
+    def wake(self, lost: UUID | None = None) -> None:
+        """Look at once who is live and what is free: something has changed.
+
+        ``lost``: a node whose link broke, so that it is most likely dead.
+        """
         if self._started and not self._closed:
-            self._feed(steps.Woken())
+            self._feed(steps.Woken(lost))
 
     async def drain(self, grace: float) -> None:
         """Hand every shard over; what still runs after ``grace`` seconds is ended."""

@@ -245,7 +245,7 @@ class Mesh:
         if peer is not None and peer.connection is connection:
             self._drop(peer)
             # Its shards may be free already.
-            self._node.wake()
+            self._node.wake(peer.id)
 
     def _drop(self, peer: Peer) -> None:
         del self._peers[peer.id]

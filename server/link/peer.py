@@ -40,7 +40,7 @@ class ThisNode:
     held: HeldSockets
     shard_map: ShardMap
     # Claim what may be free now.
-    wake: Callable[[], None]
+    wake: Callable[[UUID | None], None]
     serves: Callable[[], list[int]]
 
 
@@ -79,7 +79,7 @@ class Peer:
         bodies = self._bodies
         return {
             frames.Ping: lambda _: None,
-            frames.Hint: lambda _: self._node.wake(),
+            frames.Hint: lambda _: self._node.wake(None),
             frames.Serves: self._serves,
             frames.Call: serving.called,
             frames.Fetch: serving.fetched,

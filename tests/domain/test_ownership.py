@@ -144,6 +144,19 @@ def test_what_others_should_own_is_left_to_them_for_a_while(
     assert node.now == pytest.approx(begun + patience, abs=0.3)
 
 
+@pytest.mark.parametrize("broke", [True, False])
+def test_an_owner_whose_link_broke_is_not_waited_for(*, broke: bool) -> None:
+    node = Driven()
+    dead = UUID(int=3)
+    node.feed(steps.LaneOpened())
+    node.look(ME, OTHER)
+    node.feed(steps.Woken(dead if broke else None))
+    node.look(ME, OTHER, free=[(MINE[0], dead), (OTHERS[0], dead)])
+    # What another is preferred for is left to it all the same.
+    assert node.has(steps.Lock) is broke
+    assert not broke or list(node.only(steps.Lock).shards) == [MINE[0]]
+
+
 def test_a_shard_that_was_not_released_is_opened_w_after_its_lock() -> None:
     node = Driven()
     node.feed(steps.LaneOpened())

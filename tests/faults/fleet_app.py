@@ -6,6 +6,7 @@ and which instance said so, and when by the clock that all processes of a machin
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import uuid
@@ -50,11 +51,12 @@ class Telling(Agent[Any, Any]):
         raise NotImplementedError
 
     async def on_request(self, request: Request) -> Response:
-        """GET reads, all or ?peek=1 what is in memory.
+        """GET reads, all or ?peek=SECONDS what is in memory, after so long.
 
         POST ?do=increment|append&token=… writes, there or elsewhere.
         """
         if "peek" in request.query:
+            await asyncio.sleep(float(request.query["peek"]))
             return Response.json(self.told(count=self.state["count"]))
         if request.method != "POST":
             return Response.json(self.told(**await self.read()))

@@ -132,10 +132,11 @@ class Clients:
         self.told[name].append(Told(answer["at"], answer["instance"]))
         return answer
 
-    async def peek(self, name: str, url: str) -> int | None:
-        """Ask for what an agent has in memory; the process that answered."""
+    async def peek(self, name: str, url: str, seconds: float = 0.0) -> int | None:
+        """Ask for what an agent has in memory after so long; the one who answered."""
         start = time.monotonic()
-        answer = await self._ask("GET", self.where(name, url), params={"peek": "1"})
+        params = {"peek": f"{seconds:g}"}
+        answer = await self._ask("GET", self.where(name, url), params=params)
         if answer is None:
             return None
         self.histories[name].peeks.append(

@@ -28,6 +28,8 @@ from tests.faults.tap_readers import COMMIT_CALL, is_commit
 
 # How long something is held back at most; less than what the fleet's sessions bear.
 HELD_SECONDS = 1.2
+# A handler takes so long; more than a hand-over without one.
+LINGERING_SECONDS = 0.8
 LOOKS_SECONDS = 0.02
 CLAIM_CALL = "durable.claim("
 _FENCE_WAITERS = """
@@ -223,7 +225,7 @@ async def late_commit(race: Race) -> None:
 
 
 async def slow_flush(race: Race) -> None:
-    """The commits of a node that drains take their time."""
+    """The commits of a node that drains take their time, and so do its handlers."""
     owners = await race.owners("key")
     if not owners:
         return
@@ -235,6 +237,8 @@ async def slow_flush(race: Race) -> None:
     await until(lambda: bool(victim.tap.held), 0.5)
     # What is written from now on is in the next commit.
     race.writes(Kind.INCREMENT, dict.fromkeys([first, *more], victim))
+    for name in [first, *more]:
+        race.start(race.clients.peek(name, victim.server.url, LINGERING_SECONDS))
     await asyncio.sleep(race.random.uniform(0.05, 0.15))
     victim.signal(signal.SIGTERM)
     restarting = asyncio.create_task(victim.restart())

@@ -123,7 +123,7 @@ class Node:
             serves=lambda: [id.int],
         )
 
-    def wake(self) -> None:
+    def wake(self, lost: UUID | None) -> None:
         self.woken += 1
 
     @property

@@ -268,11 +268,11 @@ class World:
         for session in list(self.postgres.sessions):
             self.postgres.kill(session)
 
-    def _hint(self) -> None:
+    def _hint(self, lost: UUID | None = None) -> None:
         # A front end has seen that a link is gone.
         if self.random() < 0.7:
             for node in self.nodes:
-                self.to_node(node, node.feed, steps.Woken())
+                self.to_node(node, node.feed, steps.Woken(lost))
 
     def _crash(self, node: Node) -> None:
         node.dead = True
@@ -280,7 +280,7 @@ class World:
         if lane is not None:
             ended = self.now + self.uniform(0.005, 0.05)
             self.at(ended, None, self.postgres.kill, lane.session)
-            self.at(ended, None, self._hint)
+            self.at(ended, None, self._hint, node.id)
         self._replace(node)
 
     def _replace(self, node: Node) -> None:
