@@ -212,7 +212,7 @@ check("after its end a stream says nothing more", ["b.stream-exception", "d.stre
 });
 
 check("a stream without end stays open and has no timeout", ["b.stream-left-open", "e.call-timeout"], async (defer) => {
-  const client = await ready(defer, "StreamAgent", { defaultCallTimeout: 150 });
+  const client = await ready(defer, "StreamAgent", { defaultCallTimeout: 1000 });
   const { log, stream } = streamed();
   let settled = false;
   const settle = () => (settled = true);
@@ -221,7 +221,7 @@ check("a stream without end stays open and has no timeout", ["b.stream-left-open
     client.call("never_ends", [], { stream }).then(settle, settle);
   });
   const error = await rejection(client.call("wait_for", ["never"]));
-  assert.equal(error.message, "RPC call to wait_for timed out after 150ms");
+  assert.equal(error.message, "RPC call to wait_for timed out after 1000ms");
   assert.deepEqual([settled, log], [false, [["chunk", "only chunk"]]]);
   assert.equal((await client.call("read_journal")).length, 2);
 });
