@@ -84,13 +84,21 @@ class SocketEvents:
             return self._activation.enter_now(hook, record, *args)
 
         record.unacknowledged += 1
-        self._start(record, self._entered(enter))
+        self._start(record, self._entered(enter), of_client=False)
 
-    def _start(self, record: SocketRecord, work: Coroutine[Any, Any, Any]) -> None:
+    def _start(
+        self,
+        record: SocketRecord,
+        work: Coroutine[Any, Any, Any],
+        *,
+        of_client: bool = True,
+    ) -> None:
         self._unstarted += 1
-        self._activation.background(self._run(record, work))
+        self._activation.background(self._run(record, work, of_client=of_client))
 
-    async def _run(self, record: SocketRecord, work: Coroutine[Any, Any, Any]) -> None:
+    async def _run(
+        self, record: SocketRecord, work: Coroutine[Any, Any, Any], *, of_client: bool
+    ) -> None:
         try:
             await self._activation.run(lambda: work)
         except Exception as error:  # noqa: BLE001  # the user's handler
@@ -98,7 +106,7 @@ class SocketEvents:
         finally:
             work.close()
         if self._activation.output_gate.broken is None:
-            _acknowledge(record)
+            _acknowledge(record, of_client=of_client)
 
     def _failed(self, error: Exception) -> None:
         if self._activation.output_gate.broken is None:
@@ -124,7 +132,9 @@ class SocketEvents:
             return await result
 
 
-def _acknowledge(record: SocketRecord) -> None:
+def _acknowledge(record: SocketRecord, *, of_client: bool = True) -> None:
     if record.unacknowledged:
         record.unacknowledged -= 1
-        record.port.acknowledged()
+        # Who holds the socket counts the client's messages, and no other events.
+        if of_client:
+            record.port.acknowledged()

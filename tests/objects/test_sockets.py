@@ -66,6 +66,29 @@ async def test_messages_are_delivered_in_the_call_and_answered_in_order(
     assert port.record.unacknowledged == 0
 
 
+class Restoring(Room):
+    def websocket_restored(self, websocket: Any) -> None:
+        websocket.send("again")
+
+
+async def test_only_what_the_client_sent_is_acknowledged_to_who_holds_its_socket() -> (
+    None
+):
+    Room.log = []
+    place = Place(Restoring)
+    port = await place.connect()
+    place.message(port, "a")
+    await turns()
+    assert port.done == 1
+    # Else its holder would count one too few, and keep it when an owner is lost with
+    # a message of it.
+    assert port.object_id is not None
+    place.dispatcher.socket_restored(port.object_id, port.record)
+    await turns()
+    assert port.said == ["a", "again"]
+    assert (port.done, port.record.unacknowledged) == (1, 0)
+
+
 async def test_messages_wait_behind_a_shut_gate_and_keep_their_order(
     place: Place,
 ) -> None:
