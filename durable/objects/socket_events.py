@@ -41,7 +41,7 @@ class SocketEvents:
         if self._activation.input_gate.is_open and not self._unstarted:
             self._deliver_now(record, message)
         else:
-            self._deliver_later(record, "websocket_message", message)
+            self._deliver_later(record, "websocket_message", message, of_client=True)
 
     def closed(
         self, record: SocketRecord, code: int, reason: str, was_clean: bool
@@ -79,12 +79,14 @@ class SocketEvents:
         else:
             activation.output_gate.emit(lambda: _acknowledge(record))
 
-    def _deliver_later(self, record: SocketRecord, hook: str, *args: Any) -> None:
+    def _deliver_later(
+        self, record: SocketRecord, hook: str, *args: Any, of_client: bool = False
+    ) -> None:
         def enter() -> Any:
             return self._activation.enter_now(hook, record, *args)
 
         record.unacknowledged += 1
-        self._start(record, self._entered(enter), of_client=False)
+        self._start(record, self._entered(enter), of_client=of_client)
 
     def _start(
         self,
