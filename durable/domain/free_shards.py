@@ -36,9 +36,10 @@ class FreeShards:
         # Owners whose link broke, too: they won't be back so soon.
         self._lost_until: dict[UUID, float] = {}
 
-    def is_lost(self, owner: UUID, *, until: float) -> None:
-        """The link to a node broke; it isn't waited for."""
-        self._lost_until[owner] = until
+    def note_lost(self, owner: UUID, now: float, seconds: float) -> None:
+        """The link to a node broke: it isn't waited for, for so long."""
+        still = {node: t for node, t in self._lost_until.items() if t > now}
+        self._lost_until = still | {owner: now + seconds}
 
     @property
     def due_at(self) -> float:

@@ -148,7 +148,7 @@ class Ownership:
         self._look_at = self._now
         self._hurried = pace.HURRIED_LOOKS
         if event.lost is not None:
-            self._free.is_lost(event.lost, until=self._now + self._lease)
+            self._free.note_lost(event.lost, self._now, self._lease)
 
     def _looked(self, event: steps.Looked) -> None:
         self._looking = False

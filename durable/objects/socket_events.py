@@ -47,11 +47,12 @@ class SocketEvents:
         self, record: SocketRecord, code: int, reason: str, was_clean: bool
     ) -> None:
         """Deliver the end of a client's socket."""
-        self._deliver_later(record, "websocket_close", code, reason, was_clean)
+        how = (code, reason, was_clean)
+        self._deliver_later(record, "websocket_close", *how, of_client=False)
 
     def restored(self, record: SocketRecord) -> None:
         """Deliver that a socket's last owner was lost."""
-        self._deliver_later(record, "websocket_restored")
+        self._deliver_later(record, "websocket_restored", of_client=False)
 
     def reset(self, records: list[SocketRecord]) -> None:
         """The activation was reset: close the sockets that have lost something."""
@@ -73,14 +74,14 @@ class SocketEvents:
             if isinstance(result, Coroutine):
                 result.close()
         elif result is not None:
-            self._start(record, self._resumed(result))
+            self._start(record, self._resumed(result), of_client=True)
         elif activation.output_gate.is_idle:
-            _acknowledge(record)
+            _acknowledge(record, of_client=True)
         else:
-            activation.output_gate.emit(lambda: _acknowledge(record))
+            activation.output_gate.emit(lambda: _acknowledge(record, of_client=True))
 
     def _deliver_later(
-        self, record: SocketRecord, hook: str, *args: Any, of_client: bool = False
+        self, record: SocketRecord, hook: str, *args: Any, of_client: bool
     ) -> None:
         def enter() -> Any:
             return self._activation.enter_now(hook, record, *args)
@@ -89,11 +90,7 @@ class SocketEvents:
         self._start(record, self._entered(enter), of_client=of_client)
 
     def _start(
-        self,
-        record: SocketRecord,
-        work: Coroutine[Any, Any, Any],
-        *,
-        of_client: bool = True,
+        self, record: SocketRecord, work: Coroutine[Any, Any, Any], *, of_client: bool
     ) -> None:
         self._unstarted += 1
         self._activation.background(self._run(record, work, of_client=of_client))
@@ -134,7 +131,7 @@ class SocketEvents:
             return await result
 
 
-def _acknowledge(record: SocketRecord, *, of_client: bool = True) -> None:
+def _acknowledge(record: SocketRecord, *, of_client: bool) -> None:
     if record.unacknowledged:
         record.unacknowledged -= 1
         # Who holds the socket counts the client's messages, and no other events.

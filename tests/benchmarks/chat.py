@@ -31,6 +31,7 @@ from server.migrate import migrate
 from server.runtime import Runtime
 from server.settings import Settings
 from tests.benchmarks.chat_app import BenchChat
+from tests.benchmarks.metrics import metric
 from tests.benchmarks.processes import Server, node_environment, running
 from tests.benchmarks.targets import Verdict, render
 
@@ -50,7 +51,7 @@ MAX_RATIO = 1.2
 MAX_EXTRA_MS = 3.0
 MAX_EXTRA_KIB = 20.0
 _STAMP = re.compile(r"\d+\.\d+")
-_COMMITS = re.compile(r"^durable_commit_seconds_count (\S+)", re.MULTILINE)
+_COMMITS = "durable_commit_seconds_count"
 
 
 def request(number: int, chunks: int, seconds: float) -> str:
@@ -81,25 +82,14 @@ async def follow(session: aiohttp.ClientSession, url: str, number: int) -> list[
     return late
 
 
-async def commits(session: aiohttp.ClientSession, admin: str) -> float:
-    """How many group commits the node has made."""
-    async with session.get(f"{admin}/metrics") as response:
-        found = _COMMITS.search(await response.text())
-    assert found is not None
-    return float(found.group(1))
-
-
 async def stream(server: Server) -> list[Verdict]:
     """Let all chats stream at once."""
-    found = re.search(r"metrics are on (http://[\w.:]+)", server.log.read_text())
-    assert found is not None
-    admin = found.group(1)
     async with aiohttp.ClientSession() as session:
-        before, begun = await commits(session, admin), time.monotonic()
+        before, begun = await metric(server, _COMMITS), time.monotonic()
         chats = (follow(session, server.url, number) for number in range(STREAMS))
         late = sorted(each for chat in await asyncio.gather(*chats) for each in chat)
         took = time.monotonic() - begun
-        made = await commits(session, admin) - before
+        made = await metric(server, _COMMITS) - before
     p50, p99 = (late[len(late) * p // 100] * 1000 for p in (50, 99))
     shared = len(late) / made
     return [

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import re
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +28,7 @@ import asyncpg
 from server.embedded_postgres import embedded_postgres
 from tests.benchmarks.bench import APP, NODE
 from tests.benchmarks.generator import DEFAULT_SOURCE, Generator, build
+from tests.benchmarks.metrics import metric
 from tests.benchmarks.processes import (
     Server,
     node_environment,
@@ -52,8 +52,7 @@ SOCKETS = 1000
 BROADCASTS = 100
 # Besides them there is a ping a second.
 MAX_FRAMES = 1.1
-_ADMIN = re.compile(r"metrics are on (http://[\w.:]+)")
-_FRAMES = re.compile(r"^durable_link_frames_total (\S+)", re.MULTILINE)
+_FRAMES = "durable_link_frames_total"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +66,6 @@ class System:
     def all_pids(self) -> list[int]:
         """All processes of ours; a node of both roles is one."""
         return sorted({s.pid for s in (self.front, *self.workers)})
-
-
-async def metric(server: Server, pattern: re.Pattern[str]) -> float:
-    """One of the numbers that a node shows."""
-    admin = _ADMIN.search(server.log.read_text())
-    assert admin is not None, server.log.read_text()
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{admin.group(1)}/metrics") as response,
-    ):
-        found = pattern.search(await response.text())
-    assert found is not None
-    return float(found.group(1))
 
 
 @dataclass(slots=True, kw_only=True)

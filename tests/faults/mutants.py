@@ -41,7 +41,7 @@ FAULTS = {
     "guard_of_exists": "held-commit",
     "guard_of_key_share": "held-commit",
     "guard_in_one_statement": "held-claim",
-    "unlock_before_flush": "slow-flush",
+    "unlock_before_flush": "lingering",
     "no_freshness_at_the_output_gate": "deaf",
     "no_wait_after_an_unreleased_claim": "deaf",
     "no_drain_after_an_unknown_outcome": "late-commit",

@@ -20,6 +20,7 @@ from tests.faults.history import (
     Observation,
     Operation,
     Outcome,
+    Peek,
     Read,
     tally,
 )
@@ -71,6 +72,11 @@ class Simulation:
             )
         )
 
+    def peek(self, start: float, end: float) -> None:
+        """A look at the count in memory that takes effect at this moment."""
+        count = len(self.increments)
+        self.history.peeks.append(Peek(start=start, end=end, count=count))
+
     def observe(self, now: float) -> None:
         """A state frame that leaves at this moment."""
         self.history.observations.append(
@@ -90,6 +96,8 @@ def simulate(seed: int) -> AgentHistory:
             run.read(now - chance.uniform(0, 2), now + chance.uniform(0, 2))
         if number % 5 == 2:
             run.observe(now + 0.0001)
+        if number % 6 == 1:
+            run.peek(now - chance.uniform(0, 2), now + chance.uniform(0, 2))
     for number in range(6):  # the crash took these with it
         history.begin(Kind.APPEND, f"gone{number}", OPERATIONS - chance.random())
     refused = history.begin(Kind.INCREMENT, "refused", OPERATIONS + 1.0)
@@ -203,6 +211,17 @@ def show_too_much(history: AgentHistory, chance: random.Random) -> None:
     history.observations.append(seen)
 
 
+def peek_at_the_past(history: AgentHistory, chance: random.Random) -> None:
+    """A former owner still answers from its memory."""
+    history.peeks.append(Peek(start=OPERATIONS + 5.0, end=OPERATIONS + 6.0, count=0))
+
+
+def peek_at_the_future(history: AgentHistory, chance: random.Random) -> None:
+    """A count left that was never durable."""
+    count = history.reads[-1].count + 1
+    history.peeks.append(Peek(start=float(OPERATIONS), end=OPERATIONS + 1, count=count))
+
+
 def show_state_backwards(history: AgentHistory, chance: random.Random) -> None:
     seen = replace(history.observations[-1], count=0)
     history.observations.append(seen)
@@ -223,6 +242,8 @@ CORRUPTIONS: dict[Callable[[AgentHistory, random.Random], None], str] = {
     end_before_an_earlier_one_began: "out of order",
     show_too_much: "shown before it was durable",
     show_state_backwards: "state went backwards",
+    peek_at_the_past: "peeked at the past",
+    peek_at_the_future: "peeked at the future",
 }
 
 

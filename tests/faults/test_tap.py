@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import psycopg
 import pytest
 
-from tests.faults.tap import PostgresTap
+from tests.faults.fleet_races import until
+from tests.faults.tap import Hold, PostgresTap
 from tests.faults.tap_readers import FrontendReader, is_commit
 
 FUNCTION = """
@@ -103,6 +106,123 @@ async def test_a_lost_connection_takes_its_commits_along(tapped: Tapped) -> None
     await other.fetchval("SELECT 1")
     await other.close()
     assert tapped.tap.commits_in_flight == 0
+
+
+# --- a bad network
+
+
+def any_session(application: str) -> bool:
+    return True
+
+
+HOLD = Hold(any_session, is_commit)
+
+
+async def backend_of(dsn: str) -> tuple[asyncpg.Connection[Any], int]:
+    """A connection through the tap, and the process of Postgres that serves it."""
+    connection = await asyncpg.connect(dsn)
+    return connection, await connection.fetchval("SELECT pg_backend_pid()")
+
+
+@pytest.fixture
+async def direct(empty_database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+async def becomes(
+    direct: asyncpg.Connection[Any], question: str, answer: Any, *args: Any
+) -> None:
+    async with asyncio.timeout(10):
+        while await direct.fetchval(question, *args) != answer:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+ALIVE = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1"
+
+
+async def test_a_held_call_is_done_and_not_committed_until_it_is_let_go(
+    tapped: Tapped, direct: asyncpg.Connection[Any]
+) -> None:
+    await direct.execute(
+        "CREATE TABLE kept (n int); CREATE FUNCTION durable.commit_kept() RETURNS void"
+        " LANGUAGE sql AS 'INSERT INTO kept VALUES (1)'"
+    )
+    connection, pid = await backend_of(tapped.dsn)
+    await connection.fetchval("SELECT 1")
+    tapped.tap.hold = HOLD
+    committing = asyncio.create_task(
+        connection.execute("SELECT durable.commit_kept() WHERE $1", True)
+    )
+    # The statement has run: its transaction waits for the Sync.
+    state = "SELECT state FROM pg_stat_activity WHERE pid = $1"
+    locks = "SELECT count(*) > 0 FROM pg_locks WHERE pid = $1 AND mode = $2"
+    await becomes(direct, locks, True, pid, "RowExclusiveLock")
+    assert len(tapped.tap.held) == 1
+    assert not committing.done()
+    assert await direct.fetchval("SELECT count(*) FROM kept") == 0
+    assert tapped.tap.commits_in_flight == 0
+    tapped.tap.let_go()
+    await committing
+    assert await direct.fetchval("SELECT count(*) FROM kept") == 1
+    await becomes(direct, state, "idle", pid)
+    await connection.close()
+
+
+async def test_what_is_held_reaches_postgres_although_its_node_is_gone(
+    tapped: Tapped, direct: asyncpg.Connection[Any]
+) -> None:
+    await direct.execute("CREATE TABLE kept (n int)")
+    async with await psycopg.AsyncConnection.connect(tapped.dsn) as connection:
+        await connection.execute("SELECT 1")
+        await connection.commit()
+        tapped.tap.hold = HOLD
+
+        async def write() -> None:
+            async with connection.pipeline(), connection.transaction():
+                await connection.execute("INSERT INTO kept VALUES (%s)", (1,))
+
+        writing = asyncio.create_task(write())
+        assert await until(lambda: bool(tapped.tap.held), 10)
+        (link,) = tapped.tap.held
+        link.forsake()
+        with pytest.raises(psycopg.OperationalError):
+            await writing
+        assert await direct.fetchval("SELECT count(*) FROM kept") == 0
+        tapped.tap.let_go()
+        await becomes(direct, "SELECT count(*) FROM kept", 1)
+
+
+async def test_a_stranded_session_ends_and_its_node_hears_nothing(
+    tapped: Tapped, direct: asyncpg.Connection[Any]
+) -> None:
+    connection, pid = await backend_of(tapped.dsn)
+    tapped.tap.strand(any_session)
+    await becomes(direct, ALIVE, 0, pid)
+    with pytest.raises(TimeoutError):
+        await connection.fetchval("SELECT 1", timeout=0.2)
+    connection.terminate()
+
+
+async def test_an_ended_session_ends_for_both_and_others_are_refused(
+    tapped: Tapped, direct: asyncpg.Connection[Any]
+) -> None:
+    connection, pid = await backend_of(tapped.dsn)
+    tapped.tap.refuses = True
+    tapped.tap.end(any_session)
+    await becomes(direct, ALIVE, 0, pid)
+    with pytest.raises((asyncpg.PostgresConnectionError, asyncpg.InterfaceError)):
+        await connection.fetchval("SELECT 1")
+    with pytest.raises((asyncpg.PostgresConnectionError, OSError)):
+        await asyncpg.connect(tapped.dsn)
+    tapped.tap.heal()
+    healed = await asyncpg.connect(tapped.dsn)
+    assert await healed.fetchval("SELECT 1") == 1
+    await healed.close()
+
+
+# --- what it reads
 
 
 def message(kind: bytes, body: bytes) -> bytes:

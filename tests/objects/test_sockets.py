@@ -102,9 +102,11 @@ async def test_messages_wait_behind_a_shut_gate_and_keep_their_order(
             place.message(port, word)
         await turns()
         assert Room.log == ["read"]
+        assert port.done == 0
     await turns()
     assert Room.log == ["read", "a", "b"]
     assert port.said == ["None", "a", "b"]
+    assert port.done == 3, "each is acknowledged, however it came in"
 
 
 async def test_a_message_wakes_an_object_whose_sockets_slept_with_it(

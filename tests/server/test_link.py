@@ -303,6 +303,17 @@ async def test_a_frame_for_many_sockets_crosses_once() -> None:
         assert len(wire) < 10_000 + 5_000
 
 
+async def test_what_was_sent_over_all_links_is_counted() -> None:
+    async with linked() as (first, _):
+        before = first.mesh.meter.frames, first.mesh.meter.bytes
+        frame = Frame(b"x" * 10_000)
+        for number in range(1000):
+            first.peer.connection.say_to(number, frame)
+        await turns(2)
+        assert first.mesh.meter.frames == before[0] + 1
+        assert first.mesh.meter.bytes > before[1] + 10_000
+
+
 async def test_the_port_of_a_link_is_not_reachable_from_outside_by_default() -> None:
     async with two_nodes() as (first, _):
         assert first.mesh.address.startswith("127.0.0.1:")
