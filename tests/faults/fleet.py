@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -40,8 +41,9 @@ from tests.faults.fleet_nodes import (
     quarantined,
 )
 from tests.faults.fleet_races import RACES, Race
-from tests.faults.history import AgentHistory, Kind, Tally, tally
-from tests.faults.strikes import Moment, Strike, strike
+from tests.faults.fleet_report import Report
+from tests.faults.history import AgentHistory, Kind, tally
+from tests.faults.strikes import Moment, NothingToHitError, strike
 
 SHARDS = 1024
 NODES = 3
@@ -66,46 +68,12 @@ MOMENTS = (
 )
 # How often it is asked whether an agent is served again.
 PROBE_SECONDS = 0.05
+STUCK_SECONDS = 20.0
 FILES = 300
 
 
-@dataclass(slots=True)
-class Report:
-    """What a campaign found."""
-
-    seed: int
-    strikes: list[Strike] = field(default_factory=list)
-    anomalies: list[str] = field(default_factory=list)
-    served_after: dict[str, list[float]] = field(default_factory=dict)
-    increments: Tally = field(default_factory=Tally)
-    appends: Tally = field(default_factory=Tally)
-    failures: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def void(self) -> bool:
-        """Too few kills hit a commit in flight: the campaign proves nothing."""
-        return sum(s.commits_in_flight > 0 for s in self.strikes) * 2 < len(
-            self.strikes
-        )
-
-    def __str__(self) -> str:
-        """What a campaign prints."""
-        hits = sum(s.commits_in_flight > 0 for s in self.strikes)
-        lines = [
-            f"seed {self.seed}: {len(self.strikes)} kills, {hits} with a commit in "
-            "flight" + ("; VOID" if self.void else ""),
-            f"increments: {self.increments}",
-            f"appends:    {self.appends}",
-            f"failures that clients saw: {self.failures}",
-        ]
-        for fault, seconds in self.served_after.items():
-            ordered = sorted(seconds)
-            p99 = ordered[max(0, -(-len(ordered) * 99 // 100) - 1)]
-            lines.append(
-                f"{fault:8} x {len(ordered)}: served again after "
-                f"{ordered[len(ordered) // 2]:.2f} s (median), {p99:.2f} s (p99)"
-            )
-        return "\n".join([*lines, *(f"ANOMALY {a}" for a in self.anomalies[:20])])
+class StuckError(Exception):
+    """I7: somebody who should be served, or serve, isn't."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +107,10 @@ class FleetCampaign:
             number = 0
             while number < rounds and time.monotonic() < end:
                 chapter = min(self.chapter, rounds - number)
-                await self._chapter(number, chapter)
+                try:
+                    await self._chapter(number, chapter)
+                except StuckError as error:
+                    self.report.anomalies.append(str(error))
                 number += chapter
                 if self.report.anomalies:
                     break
@@ -196,12 +167,12 @@ class FleetCampaign:
 
     async def _round(self, number: int, clients: Clients, quiet: Sequence[str]) -> None:
         fault = self.faults[number % len(self.faults)]
-        victim, name = await self._victim(clients)
-        other = self._chance.choice([n for n in self._nodes if n is not victim])
         if fault == "kill":
-            await self._kill(victim)
+            victim, name = await self._kill(clients)
         else:
+            victim, name = await self._victim(clients)
             await asyncio.sleep(self._chance.uniform(0.1, 0.5))
+        other = self._chance.choice([n for n in self._nodes if n is not victim])
         began = time.monotonic()
         restarting: asyncio.Task[None] | None = None
         if fault == "kill":
@@ -239,23 +210,35 @@ class FleetCampaign:
             await restarting
 
     async def _victim(self, clients: Clients) -> tuple[Node, str]:
-        """A node that owns an agent, and that agent."""
-        async with asyncio.timeout(20):
-            while True:
-                node = self._chance.choice(self._nodes)
-                for name in self._histories:
-                    answer = await clients.read(name, node.server.url)
-                    if answer is not None and answer["pid"] == node.server.pid:
-                        return node, name
+        """A node that owns an agent which is written to, and that agent."""
+        until = time.monotonic() + STUCK_SECONDS
+        while time.monotonic() < until:
+            node = self._chance.choice(self._nodes)
+            for name in clients.busy:
+                if await self._owns(clients, node, name):
+                    return node, name
+        raise StuckError(f"nobody serves any of {', '.join(clients.busy)}")
 
-    async def _kill(self, victim: Node) -> None:
+    @staticmethod
+    async def _owns(clients: Clients, node: Node, name: str) -> bool:
+        answer = await clients.read(name, node.server.url)
+        return answer is not None and answer["pid"] == node.server.pid
+
+    async def _kill(self, clients: Clients) -> tuple[Node, str]:
         # In turns, those first that can't miss: so also a short run isn't void.
         moment = MOMENTS[len(self.report.strikes) % len(MOMENTS)]
-        self.report.strikes.append(
-            await strike(
-                victim.tap, self._chance, moment, lambda: victim.signal(signal.SIGKILL)
-            )
-        )
+        while True:
+            victim, name = await self._victim(clients)
+            kill = partial(victim.signal, signal.SIGKILL)
+            try:
+                hit = await strike(victim.tap, self._chance, moment, kill)
+            except NothingToHitError as error:
+                # Its agents may have gone elsewhere.
+                if await self._owns(clients, victim, name):
+                    raise StuckError(f"the owner of {name} commits nothing") from error
+            else:
+                self.report.strikes.append(hit)
+                return victim, name
 
     async def _served_again(
         self,
@@ -367,24 +350,17 @@ def main() -> int:
         "--failover", action="store_true", help="100 kills, and the p99 of them"
     )
     parser.add_argument("--faults", default=",".join(FAULTS), help="in this order")
+    chapter = "rounds between two judgements"
     parser.add_argument(
-        "--chapter",
-        type=int,
-        default=ROUNDS_OF_A_CHAPTER,
-        help="rounds between two judgements",
+        "--chapter", type=int, default=ROUNDS_OF_A_CHAPTER, help=chapter
     )
     chosen = parser.parse_args()
     report = Report(seed=chosen.seed)
     if chosen.failover:
         run(report, 100, faults=("kill",))
     else:
-        run(
-            report,
-            chosen.rounds,
-            chosen.seconds,
-            chosen.faults.split(","),
-            chapter=chosen.chapter,
-        )
+        faults = chosen.faults.split(",")
+        run(report, chosen.rounds, chosen.seconds, faults, chapter=chosen.chapter)
     sys.stdout.write(f"{report}\n")
     return 1 if report.anomalies else 3 if report.void else 0
 

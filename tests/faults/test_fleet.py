@@ -8,9 +8,10 @@ import time
 import pytest
 
 from tests.faults import mutants
-from tests.faults.fleet import FAILOVER_TARGET, Report, run
+from tests.faults.fleet import FAILOVER_TARGET, run
 from tests.faults.fleet_clients import Told, check_instances
 from tests.faults.fleet_nodes import LEASE
+from tests.faults.fleet_report import Report
 from tests.simulation.mutants import ROOT, Mutant, broken
 
 # Every kind of fault but the crash of Postgres; that one and more in the soak run.
